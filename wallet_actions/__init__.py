@@ -1,0 +1,1 @@
+"""A crash-tolerant engine for operations that move money."""
