@@ -104,7 +104,8 @@ class HistoryEntry:
     Attributes:
         version: the version that this write made.
         at: when, UTC; never before the entry of the version before.
-        event: what happened: `start`, `next`, `park`, `retry`, `done`, `fail`, `stuck`, `cancel_refused`, `pause`, …
+        event: what happened: a value of `EventKind` (`start`, `next`, `park`, `retry`, `done`, …), or what an operator
+            did: `pause`, `resume`, `stop`, ….
         phase: the tag of the phase that was reached.
         notes: what the action's author or an operator had to say; no secrets.
     """

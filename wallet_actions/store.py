@@ -191,6 +191,9 @@ class Store(Protocol):
     async def request_cancel(self, key: ActionKey, at: datetime) -> bool:
         """Note that somebody wants the action cancelled. The version stays as it is (L-S5, L-D11).
 
+        A parked action becomes due at once (its `wake_at` becomes `at`, unless that is earlier), so that whoever drives
+        it, in whatever process, comes to answer.
+
         Returns:
             False where the action does not exist or has ended. A request that was accepted earlier stays accepted.
         Durability: committed before it returns. Idempotent: yes.

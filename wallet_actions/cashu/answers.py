@@ -1,0 +1,135 @@
+"""What a mint answers, read strictly: the envelopes of each request's answer.
+
+An answer that is not JSON is a fault of the way, one that is JSON of another form a fault of the mint. Neither error
+repeats what was in it.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import Final, TypeVar
+
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+
+from wallet_actions.cashu.errors import MintLiedError
+from wallet_actions.cashu.keysets import KeysetInfo
+from wallet_actions.cashu.proofs import BlindedMessage, BlindSignature, PointHex
+from wallet_actions.errors import TransientError
+
+_FROM_MINT: Final = ConfigDict(frozen=True, extra="ignore", strict=True, hide_input_in_errors=True)
+_Answer = TypeVar("_Answer", bound=BaseModel)
+
+_FIELD_NAME: Final = re.compile(r"[A-Za-z_]{1,16}")
+"""What an error repeats of where a fault lies; other keys of an answer may be any text."""
+
+
+class SpendState(StrEnum):
+    """Where a coin stands at the mint (NUT-07). PENDING: an operation under way has it."""
+
+    UNSPENT = "UNSPENT"
+    PENDING = "PENDING"
+    SPENT = "SPENT"
+
+
+class MintInfo(BaseModel):
+    """What the mint says of itself (NUT-06).
+
+    Attributes:
+        nuts: the protocol's optional parts, by number, with their settings.
+    """
+
+    model_config = _FROM_MINT
+
+    name: str | None = None
+    version: str | None = None
+    nuts: dict[str, JsonValue] | None = None
+
+    def supports(self, nut: int) -> bool:
+        """Whether the mint says that it has a part of the protocol, and has not switched it off."""
+        settings = (self.nuts or {}).get(str(nut))
+        if not isinstance(settings, dict):
+            return bool(settings)
+        return bool(settings.get("supported", not settings.get("disabled", False)))
+
+
+class Keysets(BaseModel):
+    """The answer to `GET /v1/keysets`."""
+
+    model_config = _FROM_MINT
+
+    keysets: tuple[KeysetInfo, ...]
+
+
+class KeySheet(BaseModel):
+    """The keys of one keyset as the mint sends them, not yet checked against its id."""
+
+    model_config = _FROM_MINT
+
+    id: str
+    unit: str
+    keys: dict[int, str]
+    input_fee_ppk: int | None = None
+    final_expiry: int | None = None
+
+
+class KeySheets(BaseModel):
+    """The answer to `GET /v1/keys/…`."""
+
+    model_config = _FROM_MINT
+
+    keysets: tuple[KeySheet, ...]
+
+
+class Signatures(BaseModel):
+    """The answer to a mint or a swap."""
+
+    model_config = _FROM_MINT
+
+    signatures: tuple[BlindSignature, ...]
+
+
+class State(BaseModel):
+    """Where one coin stands."""
+
+    model_config = _FROM_MINT
+
+    Y: PointHex
+    state: SpendState
+
+
+class States(BaseModel):
+    """The answer to a check."""
+
+    model_config = _FROM_MINT
+
+    states: tuple[State, ...]
+
+
+class Restored(BaseModel):
+    """The answer to a restore: outputs that were signed, and their signatures, pairwise."""
+
+    model_config = _FROM_MINT
+
+    outputs: tuple[BlindedMessage, ...]
+    signatures: tuple[BlindSignature, ...]
+
+
+def decoded(what: str, model: type[_Answer], body: bytes) -> _Answer:
+    """Read an answer.
+
+    Args:
+        what: the request's name, for the message.
+
+    Raises:
+        TransientError: not JSON.
+        MintLiedError: of another form.
+    """
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    if first["type"] == "json_invalid":
+        raise TransientError(f"the answer to a {what} is not JSON; a proxy may have answered for the mint")
+    where = ".".join(str(step) for step in first["loc"] if isinstance(step, int) or _FIELD_NAME.fullmatch(step))
+    raise MintLiedError(f"the answer to a {what} is not in the form of the protocol (at {where or 'its top'})")

@@ -1,0 +1,148 @@
+"""Secrets and blinding factors that can be made again from the seed (NUT-13).
+
+A wallet never stores what it sends to be signed: keyset id and counter name an output for ever, and the same seed
+gives the same bytes, after a crash as after the loss of the device. Version 1 keysets take the pair from a BIP-32
+path, `m/129372'/0'/keyset'/counter'/0` and `…/1`; version 2 keysets from HMAC-SHA256 over the keyset id and the
+counter.
+
+BIP-32 is written out here: the maintained package (`bip32`) pins a coincurve that is older than the one we need, and
+this is its private half only, with the node of each keyset kept, which halves the work for an output.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, Self
+
+from coincurve import PublicKey
+from mnemonic import Mnemonic
+
+from wallet_actions.cashu.crypto import ORDER
+from wallet_actions.cashu.errors import MalformedError
+from wallet_actions.cashu.keyset_ids import KeysetVersion, keyset_version
+from wallet_actions.errors import UsageError
+
+MAX_COUNTER: Final = {KeysetVersion.V1: 2**31 - 1, KeysetVersion.V2: 2**63 - 1}
+"""The last counter that a keyset of each version can have."""
+
+_HARDENED: Final = 2**31
+_PURPOSE: Final = 129372
+_KDF_DOMAIN: Final = b"Cashu_KDF_HMAC_SHA256"
+
+
+@dataclass(frozen=True, slots=True)
+class SecretPair:
+    """What one output is made of. Both halves are as good as money.
+
+    Attributes:
+        secret: 64 hex characters; as text, it is what the mint will see spent.
+        blinding_factor: a scalar, 32 bytes.
+    """
+
+    secret: str = field(repr=False)
+    blinding_factor: bytes = field(repr=False)
+
+
+class Seed:
+    """A wallet's root secret.
+
+    Args:
+        seed: 16 … 64 bytes; 64 where it comes from a mnemonic.
+
+    Raises:
+        UsageError: of another length.
+    """
+
+    __slots__ = ("_keysets", "_seed")
+
+    def __init__(self, seed: bytes) -> None:
+        if not 16 <= len(seed) <= 64:
+            raise UsageError("a seed must be 16 to 64 bytes long")
+        self._seed = bytes(seed)
+        self._keysets: dict[str, _Node] = {}
+
+    @classmethod
+    def from_mnemonic(cls, words: str, passphrase: str = "") -> Self:
+        """Read a BIP-39 mnemonic: 12, 15, 18, 21 or 24 English words.
+
+        Case and the white space between the words do not matter. Takes some milliseconds, by design.
+
+        Raises:
+            UsageError: a wrong count, an unknown word, or a checksum that does not hold. The words are not repeated.
+        """
+        normal = " ".join(words.lower().split())
+        mnemonic = Mnemonic("english")
+        if not mnemonic.check(normal):
+            raise UsageError(
+                "the recovery phrase is not valid: check the number, the spelling and the order of its words"
+            )
+        return cls(mnemonic.to_seed(normal, passphrase))
+
+    def __repr__(self) -> str:
+        return "Seed(…)"
+
+    def derive(self, keyset_id: str, counter: int) -> SecretPair:
+        """The pair of one output.
+
+        Args:
+            keyset_id: the full id; its version decides how.
+            counter: 0 … `MAX_COUNTER`. One counter makes one output, ever (L-C12).
+
+        Raises:
+            MalformedError: the keyset's version is not supported; or, once in 2^127, the counter has no pair: skip it.
+            UsageError: a counter out of range.
+        """
+        version = keyset_version(keyset_id)
+        if type(counter) is not int or not 0 <= counter <= MAX_COUNTER[version]:
+            raise UsageError(f"a counter of this keyset must be an integer from 0 to {MAX_COUNTER[version]}")
+        if version is KeysetVersion.V1:
+            coin = self._keyset_node(keyset_id).hardened(counter)
+            secret, blinding_factor = coin.plain_keys(0, 1)
+            return SecretPair(secret.hex(), blinding_factor)
+        message = _KDF_DOMAIN + bytes.fromhex(keyset_id) + counter.to_bytes(8, "big")
+        secret = hmac.digest(self._seed, message + b"\x00", "sha256")
+        reduced = int.from_bytes(hmac.digest(self._seed, message + b"\x01", "sha256"), "big") % ORDER
+        return SecretPair(secret.hex(), _scalar(reduced))
+
+    def _keyset_node(self, keyset_id: str) -> _Node:
+        if keyset_id not in self._keysets:
+            number = int(keyset_id, 16) % (2**31 - 1)
+            root = _Node.of(b"Bitcoin seed", self._seed)
+            self._keysets[keyset_id] = root.hardened(_PURPOSE).hardened(0).hardened(number)
+        return self._keysets[keyset_id]
+
+
+class _Node(NamedTuple):
+    """A private key of BIP-32 with its chain code, 32 bytes each."""
+
+    key: bytes
+    chain_code: bytes
+
+    @classmethod
+    def of(cls, chain_code: bytes, data: bytes, parent: int = 0) -> _Node:
+        digest = hmac.digest(chain_code, data, hashlib.sha512)
+        left = int.from_bytes(digest[:32], "big")
+        if left >= ORDER:
+            raise MalformedError("a derivation step without a key: skip this counter")
+        return cls(_scalar((left + parent) % ORDER), digest[32:])
+
+    def hardened(self, index: int) -> _Node:
+        data = b"\x00" + self.key + (_HARDENED + index).to_bytes(4, "big")
+        return self.of(self.chain_code, data, int.from_bytes(self.key, "big"))
+
+    def plain_keys(self, *indexes: int) -> tuple[bytes, ...]:
+        """The keys of children that are not hardened; the point is computed once for all."""
+        point = PublicKey.from_valid_secret(self.key).format()
+        parent = int.from_bytes(self.key, "big")
+        return tuple(self.of(self.chain_code, point + index.to_bytes(4, "big"), parent).key for index in indexes)
+
+    def __repr__(self) -> str:
+        return "_Node(…)"
+
+
+def _scalar(value: int) -> bytes:
+    if value == 0:
+        raise MalformedError("a derivation step without a key: skip this counter")
+    return value.to_bytes(32, "big")

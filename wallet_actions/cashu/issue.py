@@ -1,0 +1,247 @@
+"""Issue: turn a paid invoice into ecash (NUT-04).
+
+    unpaid ──paid──▶ secrets_prepared ──▶ mint_requested ──signed──▶ done
+      │                    ▲                    │
+      └─expired─▶ failed   └──keyset retired────┘
+
+Counters are allocated before `secrets_prepared` is written, and `mint_requested` is written before the request leaves,
+so the outputs are known whatever happens to the answer (L-S6, L-P1). Once the request may have left, no error is taken
+at its word: the quote is read, then the signatures are asked for (NUT-09), and only a quote that was issued without any
+of our outputs being signed is a failure (L-C6, L-P2).
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Self, assert_never
+
+from pydantic import AwareDatetime, BaseModel, SecretStr
+
+from wallet_actions.action import PERSISTED, Action, Phase
+from wallet_actions.cashu.amounts import split
+from wallet_actions.cashu.errors import MintError
+from wallet_actions.cashu.facts import transaction_fact
+from wallet_actions.cashu.outputs import Output, unblind_all
+from wallet_actions.cashu.proofs import Amount, coin_of
+from wallet_actions.cashu.quotes import MintQuoteState
+from wallet_actions.cashu.wallet import CashuWallet, public_id
+from wallet_actions.errors import RejectedError, TransientError
+from wallet_actions.transition import Changes, Done, Failed, Next, Park, Transition
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from wallet_actions.cashu.proofs import BlindSignature
+
+EXPIRY_GRACE = timedelta(minutes=10)
+GIVE_UP_AFTER = timedelta(days=7)
+SHORTEST_POLL, LONGEST_POLL = timedelta(seconds=1), timedelta(minutes=1)
+OUTPUTS_ALREADY_SIGNED, UNKNOWN_KEYSET, INACTIVE_KEYSET = 11003, 12001, 12002
+
+
+class OutputPlan(BaseModel):
+    """Outputs that a request carries, to be made again from the seed.
+
+    Attributes:
+        first_counter: of the first one.
+        amounts: in the order of the request.
+    """
+
+    model_config = PERSISTED
+
+    keyset_id: str
+    first_counter: int
+    amounts: tuple[int, ...]
+
+    def outputs(self, wallet: CashuWallet) -> tuple[Output, ...]:
+        """The outputs: the same ones each time (L-S7)."""
+        return wallet.outputs(self.keyset_id, self.first_counter, self.amounts)
+
+
+class Unpaid(Phase):
+    """The quote waits to be paid."""
+
+
+class SecretsPrepared(Phase):
+    """The quote is paid and the outputs are settled; nothing was sent yet.
+
+    Attributes:
+        plan: the outputs.
+        earlier: outputs of requests that the mint refused; one of them may still be signed late.
+    """
+
+    plan: OutputPlan
+    earlier: tuple[OutputPlan, ...] = ()
+
+
+class MintRequested(Phase):
+    """The request may have reached the mint. Attributes as in `SecretsPrepared`."""
+
+    plan: OutputPlan
+    earlier: tuple[OutputPlan, ...] = ()
+
+
+class Issued(BaseModel):
+    """What an `Issue` ends with: that much ecash of a mint, in the unit."""
+
+    model_config = PERSISTED
+
+    mint: str
+    unit: str
+    amount: int
+
+
+class Issue(Action[CashuWallet, Unpaid | SecretsPrepared | MintRequested, Issued], kind="cashu_issue"):
+    """Turn a paid quote of a mint into coins.
+
+    Attributes:
+        mint: its URL, in the form that names its account.
+        quote: the quote's id; sensitive.
+        request: the invoice to pay.
+        asked_at: when the quote was made.
+        expires_at: until when it can be paid; None where the mint does not say.
+    """
+
+    mint: str
+    unit: str
+    amount: Amount
+    quote: SecretStr
+    request: str
+    asked_at: AwareDatetime
+    expires_at: AwareDatetime | None = None
+
+    @classmethod
+    async def of(cls, wallet: CashuWallet, mint_url: str, amount: int, unit: str = "sat") -> Self:
+        """Ask a mint for a quote. Nothing is written yet: start the action before the invoice is paid.
+
+        Raises:
+            UsageError: an amount that is no positive 64-bit integer, or not a mint's address.
+            RejectedError: the mint refuses, has no such unit, or has no coins that add up to the amount.
+            TransientError: the mint did not answer.
+        """
+        mint = wallet.mint(mint_url)
+        quote = await mint.client.create_mint_quote(amount, unit)
+        return cls(
+            mint=mint.url,
+            unit=unit,
+            amount=amount,
+            quote=SecretStr(quote.quote),
+            request=quote.request,
+            asked_at=wallet.clock.now(),
+            expires_at=datetime.fromtimestamp(quote.expiry, UTC) if quote.expiry else None,
+            phase=Unpaid(),
+        )
+
+    @property
+    def id(self) -> str:
+        """Follows from the quote's id, and may be shown."""
+        return public_id(self.quote.get_secret_value())
+
+    async def advance(self, wallet: CashuWallet) -> Transition[Self, Issued]:
+        """Wait for the payment, prepare the outputs, have them signed."""
+        match self.phase:
+            case Unpaid():
+                return await self._wait_for_payment(wallet)
+            case SecretsPrepared(plan=plan, earlier=earlier):
+                return Next(self.at(MintRequested(plan=plan, earlier=earlier)))
+            case MintRequested(plan=plan, earlier=earlier):
+                return await self._request(wallet, plan, earlier)
+            case _ as unreachable:
+                assert_never(unreachable)
+
+    async def on_rejection(self, wallet: CashuWallet, error: RejectedError) -> Transition[Self, Issued]:
+        """No refusal ends an issue while its quote may hold money; one that goes on for a week after that does."""
+        if isinstance(self.phase, Unpaid) and wallet.clock.now() > (self.expires_at or self.asked_at) + GIVE_UP_AFTER:
+            return Failed(error, changes=self._outcome("failed"))
+        delay = min(max(wallet.clock.now() - self.asked_at, SHORTEST_POLL), LONGEST_POLL)
+        return Park(self, wake_after=delay, error=TransientError(str(error)))
+
+    async def on_cancel(self, wallet: CashuWallet) -> Transition[Self, Issued] | None:
+        """Only an unpaid quote can be given up; the invoice must not be paid any more then."""
+        if not isinstance(self.phase, Unpaid):
+            return None
+        quote = await wallet.mint(self.mint).client.mint_quote(self.quote.get_secret_value())
+        if quote.state is not MintQuoteState.UNPAID:
+            return None
+        return Failed("given up before it was paid", changes=self._outcome("cancelled"))
+
+    async def _wait_for_payment(self, wallet: CashuWallet) -> Transition[Self, Issued]:
+        mint = wallet.mint(self.mint)
+        now = wallet.clock.now()
+        quote = await mint.client.mint_quote(self.quote.get_secret_value())
+        match quote.state:
+            case MintQuoteState.PAID:
+                return Next(self.at(SecretsPrepared(plan=await self._plan(wallet))))
+            case MintQuoteState.ISSUED:
+                return Failed("the quote was issued to another wallet", changes=self._outcome("failed"))
+            case MintQuoteState.UNPAID if self.expires_at is not None and now > self.expires_at + EXPIRY_GRACE:
+                return Failed("the invoice expired unpaid", changes=self._outcome("expired"))
+            case _:
+                age = now - self.asked_at
+                return Park(self, wake_after=min(max(age / 10, SHORTEST_POLL), LONGEST_POLL))
+
+    async def _plan(self, wallet: CashuWallet, *, is_fresh: bool = False) -> OutputPlan:
+        keyset = await wallet.mint(self.mint).active_keyset(self.unit, is_fresh=is_fresh)
+        amounts = split(self.amount, keyset.denominations)
+        first_counter = await wallet.allocate(keyset.id, len(amounts))
+        return OutputPlan(keyset_id=keyset.id, first_counter=first_counter, amounts=amounts)
+
+    async def _request(
+        self, wallet: CashuWallet, plan: OutputPlan, earlier: tuple[OutputPlan, ...]
+    ) -> Transition[Self, Issued]:
+        mint = wallet.mint(self.mint)
+        outputs = plan.outputs(wallet)
+        try:
+            signatures = await mint.client.mint(
+                self.quote.get_secret_value(), [output.to_message() for output in outputs]
+            )
+        except (MintError, TransientError) as error:
+            return await self._look_up(wallet, plan, earlier, error)
+        return await self._done(wallet, plan, outputs, signatures)
+
+    async def _look_up(
+        self,
+        wallet: CashuWallet,
+        plan: OutputPlan,
+        earlier: tuple[OutputPlan, ...],
+        error: MintError | TransientError,
+    ) -> Transition[Self, Issued]:
+        """Find out what became of a request that was not answered with signatures (L-P2).
+
+        The quote is read before the signatures: one that is issued cannot have our outputs signed later.
+        """
+        client = wallet.mint(self.mint).client
+        quote = await client.mint_quote(self.quote.get_secret_value())
+        for attempt in (plan, *earlier):
+            outputs = attempt.outputs(wallet)
+            found = await client.restore([output.to_message() for output in outputs])
+            if len(found) == len(outputs) and quote.state is MintQuoteState.ISSUED:
+                return await self._done(wallet, attempt, outputs, _in_order(outputs, found))
+        code = error.code if isinstance(error, MintError) else None
+        if quote.state is MintQuoteState.ISSUED:
+            return Failed("the quote was issued to another wallet", changes=self._outcome("failed"))
+        if quote.state is MintQuoteState.PAID and code in (OUTPUTS_ALREADY_SIGNED, UNKNOWN_KEYSET, INACTIVE_KEYSET):
+            # Not these outputs, then: a keyset was retired, or a counter was used before. The quote still holds the
+            # money. The refused outputs stay on the list, since a late copy of the request may yet have them signed.
+            fresh = await self._plan(wallet, is_fresh=True)
+            return Next(self.at(SecretsPrepared(plan=fresh, earlier=(plan, *earlier))))
+        raise TransientError(
+            f"the mint has not issued yet: {error}", retry_after=getattr(error, "retry_after", None)
+        ) from error
+
+    async def _done(
+        self, wallet: CashuWallet, plan: OutputPlan, outputs: Sequence[Output], signatures: Sequence[BlindSignature]
+    ) -> Transition[Self, Issued]:
+        keyset = await wallet.mint(self.mint).keyset(plan.keyset_id)
+        proofs = unblind_all(outputs, signatures, keyset)
+        coins = [coin_of(proof, mint_url=self.mint, unit=self.unit) for proof in proofs]
+        changes = self._outcome("done", add=coins)
+        return Done(Issued(mint=self.mint, unit=self.unit, amount=self.amount), changes=changes)
+
+    def _outcome(self, state: str, **changes: Any) -> Changes:
+        fact = transaction_fact(self.key, mint=self.mint, unit=self.unit, amount=self.amount, fee=0, state=state)
+        return Changes(facts=[fact], **changes)
+
+
+def _in_order(outputs: Sequence[Output], found: Mapping[str, BlindSignature]) -> list[BlindSignature]:
+    return [found[output.blinded_message] for output in outputs]

@@ -1,0 +1,327 @@
+"""Melt: have a mint pay an invoice with ecash (NUT-05), and take back what is left over (NUT-08).
+
+    proofs_reserved ──▶ melt_requested ──pending──▶ payment_pending
+          │                   │    │                    │    │
+          │ (cancel)    failed│    │paid            paid│    │failed
+          ▼                   ▼    ▼                    ▼    ▼
+      cancelled             rolled done               done  rolled
+                             back                            back
+
+The coins are reserved with the start, the counters of the change allocated before `melt_requested` is written, and that
+is written before the request leaves. From then on no answer is taken at its word: the quote is read, and the coins are
+checked (L-C5, L-C6). A refusal counts as a failure only with both proofs in hand, read after it: the quote is unpaid,
+and every coin is unspent. A lost answer proves nothing; the same request is sent again. "Rolled back" is one write:
+failed, and the coins free again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Self, assert_never
+
+from pydantic import AwareDatetime, BaseModel, SecretStr
+
+from wallet_actions.action import PERSISTED, Action, Phase
+from wallet_actions.cashu.amounts import blank_output_count
+from wallet_actions.cashu.answers import SpendState
+from wallet_actions.cashu.errors import MintError
+from wallet_actions.cashu.facts import payment_proof_fact, transaction_fact
+from wallet_actions.cashu.outputs import BLANK_AMOUNT, Output, unblind_change
+from wallet_actions.cashu.proofs import Amount, BlindSignature, Proof, coin_of
+from wallet_actions.cashu.quotes import MeltQuote, MeltQuoteState
+from wallet_actions.cashu.wallet import CashuWallet, public_id
+from wallet_actions.coins import Coin
+from wallet_actions.errors import ConfigurationError, RejectedError, TransientError
+from wallet_actions.transition import Changes, Done, Failed, Failure, Next, Park, Transition
+
+PAYMENT_FAILED = 20004
+REFUSALS_TO_BELIEVE = 3
+SHORTEST_POLL, LONGEST_POLL = timedelta(seconds=1), timedelta(minutes=1)
+NO_PREIMAGE = frozenset({"", "0" * 64})
+
+
+class MeltRefusedError(TransientError):
+    """The mint refused for a reason that we do not know, and nothing has happened. Asked again a few times."""
+
+
+class ProofsReserved(Phase):
+    """The coins are held; the mint knows nothing yet."""
+
+
+class MeltRequested(Phase):
+    """The request may have reached the mint.
+
+    Attributes:
+        keyset_id, first_counter, blanks: the blank outputs for the change; no change is possible where `blanks` is 0.
+    """
+
+    keyset_id: str
+    first_counter: int
+    blanks: int
+
+
+class PaymentPending(Phase):
+    """The mint said that the payment is under way. Attributes as in `MeltRequested`.
+
+    Attributes:
+        since: when it said so first.
+    """
+
+    keyset_id: str
+    first_counter: int
+    blanks: int
+    since: AwareDatetime
+
+
+class Paid(BaseModel):
+    """What a `Melt` ends with.
+
+    Attributes:
+        amount: what the invoice asked for, in the unit.
+        fee: what was paid on top: for the payment and for spending the coins.
+        preimage: the receipt, where the mint gave one; sensitive.
+    """
+
+    model_config = PERSISTED
+
+    amount: int
+    fee: int
+    preimage: SecretStr | None = None
+
+
+class Melt(Action[CashuWallet, ProofsReserved | MeltRequested | PaymentPending, Paid], kind="cashu_melt"):
+    """Pay an invoice with coins of a mint.
+
+    Start it with its coins: `engine.start(melt, Changes(reserve=melt.inputs))`.
+
+    Attributes:
+        mint: its URL, in the form that names its account.
+        quote: the quote's id; sensitive.
+        request: the invoice.
+        fee_reserve: what the payment may cost.
+        inputs: the ids of the coins, sorted: chosen once, so that a repeated request is the same one (L-S7).
+        input_total, input_fee: what they are worth, and what spending them costs.
+        expires_at: until when the mint's offer stands; None where it does not say.
+    """
+
+    mint: str
+    unit: str
+    amount: Amount
+    quote: SecretStr
+    request: str
+    fee_reserve: int
+    inputs: tuple[str, ...]
+    input_total: Amount
+    input_fee: int
+    expires_at: AwareDatetime | None = None
+
+    @classmethod
+    async def of(cls, wallet: CashuWallet, mint_url: str, request: str, unit: str = "sat") -> Self:
+        """Ask a mint what paying an invoice costs, and choose the coins. Nothing is written or reserved yet.
+
+        Raises:
+            UsageError: not a mint's address.
+            InsufficientFundsError: the free coins do not cover amount, fee reserve and input fees.
+            RejectedError: the mint refuses the invoice.
+            TransientError: the mint did not answer.
+        """
+        mint = wallet.mint(mint_url)
+        quote = await mint.client.create_melt_quote(request, unit)
+        coins, fee = await wallet.select(mint.url, unit, quote.amount + quote.fee_reserve)
+        return cls._with(mint.url, unit, request, quote, coins, fee)
+
+    async def with_other_coins(self, wallet: CashuWallet) -> Self:
+        """The same payment with coins that are free now: for whoever lost a race for the first choice.
+
+        Raises:
+            InsufficientFundsError, TransientError: as `of`.
+        """
+        coins, fee = await wallet.select(self.mint, self.unit, self.amount + self.fee_reserve)
+        chosen = _chosen(coins, fee)
+        return type(self).model_validate({**self.__dict__, **chosen})
+
+    @classmethod
+    def _with(cls, mint_url: str, unit: str, request: str, quote: MeltQuote, coins: Sequence[Coin], fee: int) -> Self:
+        return cls(
+            mint=mint_url,
+            unit=unit,
+            amount=quote.amount,
+            quote=SecretStr(quote.quote),
+            request=request,
+            fee_reserve=quote.fee_reserve,
+            expires_at=datetime.fromtimestamp(quote.expiry, UTC) if quote.expiry else None,
+            phase=ProofsReserved(),
+            **_chosen(coins, fee),
+        )
+
+    @property
+    def id(self) -> str:
+        """Follows from the quote's id, and may be shown."""
+        return public_id(self.quote.get_secret_value())
+
+    async def advance(self, wallet: CashuWallet) -> Transition[Self, Paid]:
+        """Settle the change's outputs, have the payment made, see how it went."""
+        match self.phase:
+            case ProofsReserved():
+                return await self._prepare(wallet)
+            case MeltRequested():
+                return await self._request(wallet)
+            case PaymentPending():
+                return await self._look_up(wallet, refusal=None, was_pending=True)
+            case _ as unreachable:
+                assert_never(unreachable)
+
+    async def on_rejection(self, wallet: CashuWallet, error: RejectedError) -> Transition[Self, Paid]:
+        """A refusal ends the payment only while the mint has not been asked to make it."""
+        if isinstance(self.phase, ProofsReserved):
+            return Failed(error, changes=self._outcome("failed"))
+        return Park(self, wake_after=LONGEST_POLL, error=TransientError(str(error)))
+
+    async def on_retry(self, wallet: CashuWallet, failure: Failure) -> Transition[Self, Paid]:
+        """A refusal that is repeated, while nothing has happened, is a failure (L-D7)."""
+        if isinstance(failure.error, MeltRefusedError) and failure.attempts >= REFUSALS_TO_BELIEVE:
+            return Failed(str(failure.error), changes=self._outcome("failed"))
+        return Park(self, wake_after=failure.delay, error=failure.error)
+
+    async def on_cancel(self, wallet: CashuWallet) -> Transition[Self, Paid] | None:
+        """Possible until the mint may have been asked (L-C8)."""
+        if isinstance(self.phase, ProofsReserved):
+            return Failed("given up before it was sent", changes=self._outcome("cancelled"))
+        return None
+
+    async def _prepare(self, wallet: CashuWallet) -> Transition[Self, Paid]:
+        if self.expires_at is not None and wallet.clock.now() > self.expires_at:
+            return Failed("the mint's offer has expired", changes=self._outcome("expired"))
+        keyset = await wallet.mint(self.mint).active_keyset(self.unit, is_fresh=True)
+        blanks = blank_output_count(self._most_change)
+        first_counter = await wallet.allocate(keyset.id, blanks)
+        return Next(self.at(MeltRequested(keyset_id=keyset.id, first_counter=first_counter, blanks=blanks)))
+
+    async def _request(self, wallet: CashuWallet) -> Transition[Self, Paid]:
+        proofs = await wallet.proofs(self.inputs)
+        messages = [output.to_message() for output in self._blank_outputs(wallet)]
+        try:
+            quote = await wallet.mint(self.mint).client.melt(self.quote.get_secret_value(), proofs, messages)
+        except MintError as refusal:
+            return await self._look_up(wallet, refusal=refusal)
+        except TransientError as lost:
+            return await self._look_up(wallet, refusal=None, lost=lost)
+        if quote.state is MeltQuoteState.PAID:
+            return await self._done(wallet, quote)
+        return await self._look_up(wallet, refusal=None, was_pending=True)
+
+    async def _look_up(
+        self,
+        wallet: CashuWallet,
+        *,
+        refusal: MintError | None,
+        lost: TransientError | None = None,
+        was_pending: bool = False,
+    ) -> Transition[Self, Paid]:
+        """Read the quote, and decide on proof.
+
+        Args:
+            refusal: what the mint answered to the request, if that was a refusal.
+            lost: what became of the request, if it was not answered.
+            was_pending: the mint had said that the payment is under way, so an unpaid quote tells how that ended.
+        """
+        quote = await self._quote(wallet)
+        match quote.state:
+            case MeltQuoteState.PAID:
+                return await self._done(wallet, quote)
+            case MeltQuoteState.PENDING:
+                return self._pending(wallet)
+            case MeltQuoteState.UNPAID if quote.payment_preimage not in {None, *NO_PREIMAGE}:
+                raise TransientError("the mint calls the payment unpaid and shows its receipt")  # L-C5
+        if lost is not None:
+            # The request may still be on its way: only sending it again finds out (L-P2).
+            raise TransientError(f"the mint did not answer: {lost}", retry_after=lost.retry_after) from lost
+        return await self._roll_back(wallet, refusal, was_pending=was_pending)
+
+    def _pending(self, wallet: CashuWallet) -> Transition[Self, Paid]:
+        now = wallet.clock.now()
+        match self.phase:
+            case MeltRequested(keyset_id=keyset_id, first_counter=first_counter, blanks=blanks):
+                pending = PaymentPending(keyset_id=keyset_id, first_counter=first_counter, blanks=blanks, since=now)
+                return Next(self.at(pending))
+            case PaymentPending(since=since):
+                return Park(self, wake_after=min(max((now - since) / 10, SHORTEST_POLL), LONGEST_POLL))
+            case ProofsReserved():
+                raise ConfigurationError("the mint pays a quote that it was not asked to pay")
+
+    async def _roll_back(
+        self, wallet: CashuWallet, refusal: MintError | None, *, was_pending: bool
+    ) -> Transition[Self, Paid]:
+        """The quote is unpaid, read after the mint's answer: free the coins if they are all unspent."""
+        proofs = await wallet.proofs(self.inputs)
+        states = await wallet.mint(self.mint).client.check([proof.y for proof in proofs])
+        spent = [proof.y for proof, state in zip(proofs, states, strict=True) if state is SpendState.SPENT]
+        reason = f"the payment failed: {refusal}" if refusal is not None else "the payment failed"
+        if SpendState.PENDING in states:
+            raise TransientError("the mint still holds the coins of a payment that it calls unpaid")
+        if (await self._quote(wallet)).state is not MeltQuoteState.UNPAID:
+            raise TransientError("the mint changed its mind about the payment")
+        if spent:
+            # Spent, but not for this quote: by the same seed elsewhere. The others are still ours (L-C13).
+            note = f"{len(spent)} of the coins had been spent elsewhere"
+            return Failed(f"{reason}; {note}", changes=self._outcome("failed", spend=spent, notes=[note]))
+        if was_pending or (refusal is not None and refusal.code == PAYMENT_FAILED):
+            return Failed(reason, changes=self._outcome("failed"))
+        raise MeltRefusedError(str(refusal))
+
+    async def _quote(self, wallet: CashuWallet) -> MeltQuote:
+        try:
+            return await wallet.mint(self.mint).client.melt_quote(self.quote.get_secret_value())
+        except MintError as error:
+            # A look-up that is refused proves nothing about the payment.
+            raise TransientError(f"the mint does not tell how the payment went: {error}") from error
+
+    async def _done(self, wallet: CashuWallet, quote: MeltQuote) -> Transition[Self, Paid]:
+        outputs = self._blank_outputs(wallet)
+        signed: Sequence[tuple[Output, BlindSignature]] = list(zip(outputs, quote.change or (), strict=False))
+        least = max(0, self._most_change - self.fee_reserve)
+        if outputs and (not signed or sum(signature.amount for _, signature in signed) < least):
+            found = await wallet.mint(self.mint).client.restore([output.to_message() for output in outputs])
+            signed = [(output, found[output.blinded_message]) for output in outputs if output.blinded_message in found]
+        proofs = await self._change(wallet, signed)
+        change = sum(proof.amount for proof in proofs)
+        notes = [] if change >= least else [f"the mint gave {change} of change where at least {least} were due"]
+        fee = self.input_total - self.amount - change
+        preimage = quote.payment_preimage if quote.payment_preimage not in {None, *NO_PREIMAGE} else None
+        coins = [coin_of(proof, mint_url=self.mint, unit=self.unit) for proof in proofs]
+        changes = self._outcome("done", fee=fee, preimage=preimage, add=coins, spend=self.inputs, notes=notes)
+        receipt = SecretStr(preimage) if preimage is not None else None
+        return Done(Paid(amount=self.amount, fee=fee, preimage=receipt), changes=changes)
+
+    async def _change(self, wallet: CashuWallet, signed: Sequence[tuple[Output, BlindSignature]]) -> tuple[Proof, ...]:
+        if not signed:
+            return ()
+        keyset = await wallet.mint(self.mint).keyset(signed[0][0].keyset_id)
+        outputs, signatures = zip(*signed, strict=True)
+        return unblind_change(outputs, signatures, keyset, most=self._most_change)
+
+    def _blank_outputs(self, wallet: CashuWallet) -> tuple[Output, ...]:
+        match self.phase:
+            case ProofsReserved():
+                return ()
+            case phase:
+                return wallet.outputs(phase.keyset_id, phase.first_counter, (BLANK_AMOUNT,) * phase.blanks)
+
+    @property
+    def _most_change(self) -> int:
+        return self.input_total - self.amount - self.input_fee
+
+    def _outcome(self, state: str, *, fee: int = 0, preimage: str | None = None, **changes: Any) -> Changes:
+        facts = [transaction_fact(self.key, mint=self.mint, unit=self.unit, amount=self.amount, fee=fee, state=state)]
+        if preimage is not None:
+            facts.append(payment_proof_fact(self.key, preimage))
+        return Changes(facts=facts, **changes)
+
+
+def _chosen(coins: Sequence[Coin], fee: int) -> dict[str, Any]:
+    return {
+        "inputs": tuple(sorted(coin.id for coin in coins)),
+        "input_total": sum(coin.amount for coin in coins),
+        "input_fee": fee,
+    }

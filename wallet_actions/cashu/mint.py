@@ -1,0 +1,72 @@
+"""One mint, as the actions see it: its client, and what it has told of its keysets."""
+
+from __future__ import annotations
+
+from wallet_actions.cashu.client import MintClient
+from wallet_actions.cashu.keysets import Keyset, KeysetInfo, choose_keyset
+from wallet_actions.clock import Clock
+from wallet_actions.errors import TransientError
+
+
+class Mint:
+    """A mint with what is known of it.
+
+    Keys never change. Which keyset is in use does, and is asked anew when it matters.
+
+    Args:
+        client: closed by whoever made it.
+    """
+
+    def __init__(self, client: MintClient, clock: Clock) -> None:
+        self.client = client
+        self._clock = clock
+        self._infos: dict[str, KeysetInfo] = {}
+        self._keysets: dict[str, Keyset] = {}
+
+    @property
+    def url(self) -> str:
+        """The mint's address: the account of its coins."""
+        return self.client.url
+
+    async def refresh(self) -> None:
+        """Ask which keysets there are now."""
+        self._infos = {info.id: info for info in await self.client.keysets()}
+
+    async def active_keyset(self, unit: str, *, is_fresh: bool = False) -> Keyset:
+        """The keyset to take new coins of.
+
+        Args:
+            is_fresh: ask the mint, since what was known has been refused.
+        Raises:
+            RejectedError: the mint has none for this unit.
+            TransientError: see `MintClient`.
+        """
+        if is_fresh or not any(info.unit == unit and info.active for info in self._infos.values()):
+            await self.refresh()
+        return await self.keyset(choose_keyset(self._infos.values(), unit, now=self._clock.now()).id)
+
+    async def keyset(self, keyset_id: str) -> Keyset:
+        """The keys of a keyset, in use or not.
+
+        Raises:
+            TransientError: see `MintClient`; also where the mint does not know the keyset (any more).
+        """
+        if keyset_id not in self._keysets:
+            self._keysets[keyset_id] = await self.client.keys(await self._info(keyset_id))
+        return self._keysets[keyset_id]
+
+    async def fee_ppk(self, keyset_id: str) -> int:
+        """What spending one coin of a keyset costs, in thousandths of the unit.
+
+        Raises:
+            TransientError: see `keyset`.
+        """
+        return (await self._info(keyset_id)).input_fee_ppk
+
+    async def _info(self, keyset_id: str) -> KeysetInfo:
+        if keyset_id not in self._infos:
+            await self.refresh()
+        try:
+            return self._infos[keyset_id]
+        except KeyError:
+            raise TransientError("the mint does not list a keyset that this wallet has used") from None

@@ -1,0 +1,94 @@
+"""Actions and results as canonical JSON, and back.
+
+Equal values give equal text (L-S8): keys are sorted, sets too. Sensitive values are written in full, since they are
+needed again; that is why the text itself is sensitive. The first time that a shape of an action is written it is read
+back and compared, so a field that cannot survive the disk is found at once and not after a crash.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Set as AbstractSet
+from typing import Any
+
+from pydantic import BaseModel, SecretBytes, SecretStr, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError, to_jsonable_python
+
+from wallet_actions.errors import InvariantError
+
+
+def canonical_json(value: Any) -> str:
+    """Write plain values, models, secrets and sets as canonical JSON.
+
+    Raises:
+        TypeError, ValueError: something in it has no JSON form.
+    """
+    return json.dumps(value, default=_plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, SecretBytes):
+        return _plain(value.get_secret_value())
+    if isinstance(value, AbstractSet):
+        return sorted((_keyed(item) for item in value), key=canonical_json)
+    if isinstance(value, BaseModel):
+        return value.model_dump()
+    return to_jsonable_python(value, bytes_mode="base64", inf_nan_mode="strings")
+
+
+def _keyed(value: Any) -> Any:
+    return value if isinstance(value, str | int | float | bool | None | tuple) else _plain(value)
+
+
+class ResultCodec:
+    """Writes and reads the result of a kind.
+
+    Args:
+        kind: for messages.
+        result_type: what `Done` carries; None where it carries nothing.
+    """
+
+    def __init__(self, kind: str, result_type: Any) -> None:
+        self._kind = kind
+        self._adapter: TypeAdapter[Any] = TypeAdapter(type(None) if result_type is None else result_type)
+
+    def encode(self, result: Any) -> str:
+        """Write a result.
+
+        Raises:
+            InvariantError: it is not of the kind's result type, or cannot be stored.
+        """
+        try:
+            # Validated first: `Done` may carry anything, and what is stored has to be readable for ever.
+            checked = self._adapter.validate_python(result)
+            text = canonical_json(self._adapter.dump_python(checked))
+            restored = self._adapter.validate_json(text)
+        except (ValidationError, PydanticSerializationError, TypeError, ValueError, RecursionError) as error:
+            raise InvariantError(
+                f"{self._kind}: the result is not what the action declares ({fault(error)})",
+                rule="Done carries the declared result",
+            ) from None
+        if restored != checked:
+            raise InvariantError(
+                f"{self._kind}: the result does not survive being stored", rule="a result reads back as it was"
+            )
+        return text
+
+    def decode(self, text: str | None) -> Any:
+        """Read a result.
+
+        Raises:
+            ValueError: the text is not a result of this kind.
+        """
+        return self._adapter.validate_json("null" if text is None else text)
+
+
+def fault(error: Exception) -> str:
+    """What is wrong with a value, without the value: where, and which rule."""
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"]) or "value"
+        return f"{place}: {first['type']}"
+    return type(error).__name__

@@ -1,0 +1,390 @@
+"""Drives actions, and is the only place that saves them.
+
+For one action: take the process's lock, reload, ask for the next step, commit it under the version that was read,
+repeat. Data flows one way: action → transition → executor → store. Whoever wants to know what happened observes the
+events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from opentelemetry import trace
+from typing_extensions import TypeVar
+
+from wallet_actions.action import Action
+from wallet_actions.checkpoint import CancelState, Checkpoint, Status
+from wallet_actions.clock import Clock, SystemClock
+from wallet_actions.coins import ActionKey
+from wallet_actions.delta import notes_of, to_delta, to_new_action
+from wallet_actions.errors import (
+    ActionFailedError,
+    CheckpointDecodeError,
+    InvariantError,
+    NotFinishedError,
+    ReservationError,
+    StatementError,
+    UnknownActionError,
+    UsageError,
+    VersionConflictError,
+)
+from wallet_actions.events import Event, EventKind, Observer, tell
+from wallet_actions.locks import KeyLocks
+from wallet_actions.outcome import DriveMode, DriveResult, Outcome, Started
+from wallet_actions.registry import Kind, Registry
+from wallet_actions.step import Decision, Refused, Stuck, after_error, decide, record
+from wallet_actions.store import EMPTY_DELTA, Delta, Saved, Store, Write
+from wallet_actions.successor import answered_cancel, successor
+from wallet_actions.transition import NO_CHANGES, Changes, Done, Failed, Next, Park
+
+logger = logging.getLogger(__name__)
+
+ResultT = TypeVar("ResultT")
+
+PAUSES_GOOD_FOR_S = 1.0
+RESERVATION_TRIES = 3
+
+
+class Executor:
+    """Starts and drives the actions of some kinds on one store.
+
+    Args:
+        store: open.
+        wallet: what the steps act on; handed to each of them.
+        registry: the kinds that can be driven.
+        observers: told of everything that happens, after it is committed.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        wallet: Any,
+        registry: Registry,
+        *,
+        clock: Clock | None = None,
+        observers: Sequence[Observer] = (),
+    ) -> None:
+        self.store = store
+        self.registry = registry
+        self.clock: Clock = clock or SystemClock()
+        self._wallet = wallet
+        self._observers = list(observers)
+        self._locks = KeyLocks()
+        self._notified: dict[ActionKey, asyncio.Event] = {}
+        self._paused: frozenset[str] = frozenset()
+        self._paused_until_s = -1.0
+
+    def observe(self, observer: Observer) -> Callable[[], None]:
+        """Add an observer.
+
+        Returns:
+            What takes it away again.
+        """
+        self._observers.append(observer)
+        return lambda: self._observers.remove(observer)
+
+    async def start(
+        self, action: Action[Any, Any, ResultT], changes: Changes = NO_CHANGES, *, conn: object | None = None
+    ) -> Started[ResultT]:
+        """Make an action durable; whoever drives it comes later (L-D4).
+
+        Args:
+            changes: written in the same transaction: the coins to reserve, say.
+            conn: an open transaction of the embedding app; durable once it commits. Call `notify` then.
+        Returns:
+            Whether it is new. The same kind and id again is the same action, also after it ended (G6).
+        Raises:
+            UsageError: its class is not registered, or its id will not do.
+            ReservationError: a coin is not spendable any more: choose again.
+            InvariantError, StatementError: see `Changes`. In all these cases nothing was written.
+        Durability: committed when it returns, unless `conn` is given. Idempotent: by kind and id.
+        """
+        new = to_new_action(action, changes, self.registry, now=self.clock.now(), traceparent=_current_traceparent())
+        created = await self.store.create(new, conn=conn)
+        checkpoint = created.checkpoint
+        if created.is_new:
+            if conn is None:  # else it is not committed yet
+                self._tell(EventKind.STARTED, checkpoint)
+                self._tell_children(new.delta)
+            return Started(checkpoint.key, checkpoint.status, is_new=True)
+        result = None
+        if checkpoint.status is Status.DONE:
+            result = self._result(checkpoint)
+        return Started(checkpoint.key, checkpoint.status, is_new=False, result=result)
+
+    async def drive(
+        self,
+        key: ActionKey,
+        mode: DriveMode = DriveMode.UNTIL_PARK,
+        *,
+        wait: bool = False,
+        only_if_due: bool = False,
+    ) -> DriveResult[Any]:
+        """Drive one action as far as the mode says.
+
+        Args:
+            mode: UNTIL_DONE sleeps through parks that have a wake time.
+            wait: whether to queue where another task drives it; otherwise BUSY is the answer (L-D1).
+            only_if_due: leave it alone where it is parked for later.
+        Raises:
+            UnknownActionError: there is no such action.
+            StoreUnavailableError: the store failed; the action is as it was last committed.
+        Cancellation: safe; the step that was under way runs again.
+        """
+        if not await self._locks.acquire(key, wait=wait):
+            return DriveResult(Outcome.BUSY, key)
+        try:
+            notified = self._notified[key] = asyncio.Event()
+            return await self._drive(key, mode, notified, only_if_due=only_if_due)
+        finally:
+            self._notified.pop(key, None)
+            self._locks.release(key)
+
+    def notify(self, key: ActionKey) -> None:
+        """Wake whoever drives this action until it is done: something happened, do not sleep over it."""
+        notified = self._notified.get(key)
+        if notified is not None:
+            notified.set()
+
+    async def result(self, kind: type[Action[Any, Any, ResultT]], id: str, *, poll: timedelta | None = None) -> ResultT:
+        """Wait for an action to end, whoever drives it.
+
+        Args:
+            poll: how often to look for what other processes did; by default every second.
+        Returns:
+            Its result; final (G7). Also long after it ended.
+        Raises:
+            ActionFailedError: it failed or was cancelled; final.
+            NotFinishedError: it is stuck, paused or quarantined: a person has to act.
+            UnknownActionError: there is no such action.
+        """
+        key = ActionKey(kind.kind, id)
+        changed = asyncio.Event()
+
+        def look(event: Event) -> None:
+            if event.key == key:
+                changed.set()
+
+        forget = self.observe(look)
+        try:
+            while True:
+                changed.clear()
+                checkpoint = await self.store.load(key)
+                if checkpoint is None:
+                    raise UnknownActionError(*key)
+                if checkpoint.status is Status.DONE:
+                    result: ResultT = self._result(checkpoint)
+                    return result
+                if checkpoint.status.is_terminal:
+                    raise ActionFailedError(*key, checkpoint.status, checkpoint.error)
+                if checkpoint.status not in (Status.RUNNING, Status.PARKED):
+                    raise NotFinishedError(*key, checkpoint.status, checkpoint.error)
+                await self.clock.wait(changed, poll or timedelta(seconds=1))
+        finally:
+            forget()
+
+    async def is_kind_paused(self, kind: str) -> bool:
+        """Whether an operator has paused the kind; what another process paused is seen within a second."""
+        now_s = self.clock.monotonic()
+        if now_s >= self._paused_until_s:
+            self._paused = await self.store.paused_kinds()
+            self._paused_until_s = now_s + PAUSES_GOOD_FOR_S
+        return kind in self._paused
+
+    def forget_pauses(self) -> None:
+        """Look again which kinds are paused before the next drive."""
+        self._paused_until_s = -1.0
+
+    # Driving
+
+    async def _drive(
+        self, key: ActionKey, mode: DriveMode, notified: asyncio.Event, *, only_if_due: bool
+    ) -> DriveResult[Any]:
+        while True:
+            notified.clear()
+            checkpoint = await self.store.load(key)
+            if checkpoint is None:
+                raise UnknownActionError(*key)
+            halted = await self._halted(checkpoint, only_if_due=only_if_due)
+            if halted is not None:
+                return halted
+            try:
+                kind = self.registry.named(key)
+                action = kind.decode(checkpoint)
+            except CheckpointDecodeError as error:
+                return await self._quarantine(checkpoint, error)
+            try:
+                result = await self._steps(kind, action, checkpoint)
+            except VersionConflictError as error:
+                # Somebody else handled it (L-S4): no write, no compensation, not even a look.
+                self._tell(EventKind.SUPERSEDED, checkpoint)
+                return DriveResult(Outcome.SUPERSEDED, key, error=error)
+            if mode is DriveMode.UNTIL_PARK or result.outcome is not Outcome.PARKED or result.wake_at is None:
+                return result
+            await self.clock.wait(notified, result.wake_at - self.clock.now())
+
+    async def _halted(self, checkpoint: Checkpoint, *, only_if_due: bool) -> DriveResult[Any] | None:
+        key, status = checkpoint.key, checkpoint.status
+        if status is Status.DONE:
+            result = self._result(checkpoint)
+            return DriveResult(Outcome.DONE, key, status, self._decoded(checkpoint), result=result)
+        if status.is_terminal:
+            ended = ActionFailedError(*key, status, checkpoint.error)
+            return DriveResult(Outcome.FAILED, key, status, self._decoded(checkpoint), error=ended)
+        if status is Status.PAUSED or await self.is_kind_paused(key.kind):
+            return DriveResult(Outcome.PAUSED, key, status)
+        is_early = status is Status.PARKED and checkpoint.wake_at is not None and checkpoint.wake_at > self.clock.now()
+        if only_if_due and is_early:
+            return DriveResult(Outcome.PARKED, key, status, wake_at=checkpoint.wake_at)
+        return None
+
+    async def _steps(self, kind: Kind, action: Action[Any, Any, Any], checkpoint: Checkpoint) -> DriveResult[Any]:
+        while True:
+            decision, following = await self._step(kind, action, checkpoint)
+            ended = _ended(action, checkpoint, following, decision)
+            if ended is not None:
+                return ended
+            checkpoint = following
+            if isinstance(decision.answer, Next | Park):
+                action = decision.answer.action
+
+    async def _step(
+        self, kind: Kind, action: Action[Any, Any, Any], checkpoint: Checkpoint
+    ) -> tuple[Decision, Checkpoint]:
+        policy = kind.action_class.retry
+        for _ in range(RESERVATION_TRIES):
+            decision = await decide(action, self._wallet, checkpoint, policy, self.clock.now())
+            try:
+                return decision, await self._commit(kind, action, checkpoint, decision)
+            except ReservationError as error:
+                # A coin was taken meanwhile: the same step again from the same state, but not for ever.
+                refusal: Exception = error
+            except (InvariantError, StatementError, UsageError) as error:
+                refusal = error
+                break
+        decision = await after_error(refusal, action, self._wallet, checkpoint, policy, self.clock.now())
+        try:
+            return decision, await self._commit(kind, action, checkpoint, decision)
+        except (ReservationError, InvariantError, StatementError, UsageError) as error:
+            decision = Decision(Stuck(error), is_failure=True, is_fault=True)
+            return decision, await self._commit(kind, action, checkpoint, decision)
+
+    # Saving
+
+    async def _commit(
+        self, kind: Kind, action: Action[Any, Any, Any], checkpoint: Checkpoint, decision: Decision
+    ) -> Checkpoint:
+        now = self.clock.now()
+        answer = decision.answer
+        changes = NO_CHANGES if isinstance(answer, Stuck | Refused) else answer.changes
+        delta = EMPTY_DELTA
+        notes: tuple[str, ...] = ()
+        if changes is not NO_CHANGES:
+            delta = to_delta(changes, checkpoint.key, self.registry, now=now, traceparent=checkpoint.traceparent)
+            notes = notes_of(changes, checkpoint.key)
+        following, event = successor(kind, checkpoint, decision, now)
+        cancel = answered_cancel(checkpoint, decision)
+        write = Write(checkpoint.version, following, event.value, notes, delta, cancel)
+        save = self.store.finish if following.status.is_terminal else self.store.save
+        saved: Saved = await save(write)
+        if saved.is_cancel_requested:
+            following = replace(following, cancel=CancelState.REQUESTED)
+        elif cancel is not None:
+            following = replace(following, cancel=cancel)
+        if decision.needs_operator:
+            logger.warning(
+                "an action needs the operator", extra={"action_kind": following.kind, "action_id": following.id}
+            )
+            self._tell(EventKind.NEEDS_OPERATOR, following)
+        self._tell(event, following)
+        self._tell_children(delta)
+        return following
+
+    async def _quarantine(self, checkpoint: Checkpoint, error: CheckpointDecodeError) -> DriveResult[Any]:
+        if checkpoint.status is not Status.QUARANTINED:
+            now = self.clock.now()
+            kept = replace(
+                checkpoint,
+                version=checkpoint.version + 1,
+                status=Status.QUARANTINED,
+                error=record(error),
+                updated_at=now,
+            )
+            try:
+                await self.store.save(Write(checkpoint.version, kept, EventKind.QUARANTINED.value))
+            except VersionConflictError as conflict:
+                return DriveResult(Outcome.SUPERSEDED, checkpoint.key, error=conflict)
+            logger.error("an action is quarantined", extra={"action_kind": checkpoint.kind, "action_id": checkpoint.id})
+            self._tell(EventKind.QUARANTINED, kept)
+        return DriveResult(Outcome.QUARANTINED, checkpoint.key, Status.QUARANTINED, error=error)
+
+    def _result(self, checkpoint: Checkpoint) -> Any:
+        try:
+            return self.registry.named(checkpoint.key).result.decode(checkpoint.result)
+        except ValueError as error:
+            raise CheckpointDecodeError(
+                f"{checkpoint.key} is done, but its result cannot be read by this code ({type(error).__name__})",
+                kind=checkpoint.kind,
+                id=checkpoint.id,
+            ) from None
+
+    def _decoded(self, checkpoint: Checkpoint) -> Action[Any, Any, Any] | None:
+        try:
+            return self.registry.decode(checkpoint)
+        except CheckpointDecodeError:
+            return None
+
+    def _tell(self, event: EventKind, checkpoint: Checkpoint) -> None:
+        if self._observers:
+            tell(
+                self._observers,
+                Event(
+                    kind=event,
+                    key=checkpoint.key,
+                    at=checkpoint.updated_at,
+                    version=checkpoint.version,
+                    phase=checkpoint.phase,
+                    status=checkpoint.status,
+                    attempts=checkpoint.attempts,
+                    wake_at=checkpoint.wake_at,
+                    error=checkpoint.error,
+                ),
+            )
+
+    def _tell_children(self, delta: Delta) -> None:
+        for child in delta.start:
+            self._tell(EventKind.STARTED, child.checkpoint)
+            self._tell_children(child.delta)
+
+
+def _ended(
+    action: Action[Any, Any, Any], checkpoint: Checkpoint, following: Checkpoint, decision: Decision
+) -> DriveResult[Any] | None:
+    """What to tell the caller, unless there is another step to take now."""
+    key, status = following.key, following.status
+    match decision.answer:
+        case Done(result=result):
+            return DriveResult(Outcome.DONE, key, status, action, result=result)
+        case Failed():
+            ended = ActionFailedError(*key, status, following.error)
+            return DriveResult(Outcome.FAILED, key, status, action, error=ended)
+        case Stuck(error=error):
+            return DriveResult(Outcome.STUCK, key, status, action, error=error)
+        case Park(action=parked, error=error):
+            if following.cancel is CancelState.REQUESTED and checkpoint.cancel is not CancelState.REQUESTED:
+                return None  # asked while this step ran
+            return DriveResult(Outcome.PARKED, key, status, parked, error=error, wake_at=following.wake_at)
+        case Next() | Refused():
+            return None
+
+
+def _current_traceparent() -> str | None:
+    context = trace.get_current_span().get_span_context()
+    if not context.is_valid:
+        return None
+    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"

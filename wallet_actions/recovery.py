@@ -1,0 +1,213 @@
+"""Start-up: take up again whatever a crash left behind, and tell what was found.
+
+Nothing is freed here and nothing is dropped: coins whose action is gone are reported (L-C10, G5), what cannot be
+decoded is kept and shown (G9), and an item that the database would not let us handle is tried again (L-D13).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+import anyio
+
+from wallet_actions.checkpoint import Checkpoint, Status, Wake
+from wallet_actions.coins import ActionKey, Coin
+from wallet_actions.errors import (
+    CheckpointDecodeError,
+    StoreUnavailableError,
+    UnknownActionError,
+    VersionConflictError,
+    WalletActionError,
+)
+from wallet_actions.executor import Executor
+from wallet_actions.outcome import DriveResult, Outcome
+from wallet_actions.retry import QuadraticWait, RetryPolicy
+from wallet_actions.store import Write
+
+logger = logging.getLogger(__name__)
+
+PAGE = 500
+STORE_TRIES = 6
+STORE_POLICY = RetryPolicy(wait=QuadraticWait(timedelta(milliseconds=100), timedelta(seconds=5)))
+
+
+@dataclass(slots=True)
+class RecoveryReport:
+    """What a recovery found and did (L-D13).
+
+    Attributes:
+        resumed: actions that were taken up; the next six tell what became of them.
+        completed: ended as done.
+        compensated: ended as cancelled.
+        failed: ended as failed.
+        parked: wait again.
+        stuck: cannot go on without a person.
+        elsewhere: driven by somebody else at that moment.
+        quarantined: actions that this code cannot understand.
+        deferred: actions that the store did not let us handle; the sync loop comes back to them.
+        orphans: reserved coins whose action is gone; a person decides.
+    """
+
+    resumed: int = 0
+    completed: int = 0
+    compensated: int = 0
+    failed: int = 0
+    parked: int = 0
+    stuck: int = 0
+    elsewhere: int = 0
+    quarantined: int = 0
+    deferred: int = 0
+    orphans: tuple[Coin, ...] = field(default=())
+
+
+async def recover(executor: Executor, *, concurrency: int = 32) -> RecoveryReport:
+    """Drive everything that is due, once, until it parks or ends.
+
+    A crash while it runs is no matter: the next one goes on from there (G3).
+
+    Args:
+        concurrency: how many actions to drive at once.
+    Raises:
+        StoreUnavailableError: the store cannot be read at all.
+    """
+    report = RecoveryReport()
+    store = executor.store
+    limiter = anyio.CapacityLimiter(concurrency)
+
+    async def take_up(key: ActionKey, *, only_if_due: bool) -> None:
+        async with limiter:
+            _count(report, await _driven(executor, key, only_if_due=only_if_due))
+
+    async def take_up_all(pages: AsyncIterator[Sequence[ActionKey]], *, only_if_due: bool = False) -> None:
+        async for page in pages:
+            async with anyio.create_task_group() as tasks:
+                for key in page:
+                    tasks.start_soon(lambda key=key: take_up(key, only_if_due=only_if_due))
+
+    await revive_quarantined(executor)
+    await _heed_clock(executor)
+    now = executor.clock.now()
+    await take_up_all(_keys_of(executor, Status.QUARANTINED))
+    await take_up_all(_keys_of(executor, Status.STUCK))
+    await take_up_all(_wake_keys(lambda after: store.running(before=now, after=after.row if after else 0, limit=PAGE)))
+    await take_up_all(_wake_keys(lambda after: store.idle(after=after.row if after else 0, limit=PAGE)))
+    await take_up_all(_wake_keys(lambda after: store.wakes(until=now, after=after, limit=PAGE)), only_if_due=True)
+    report.orphans = tuple(await store.orphans())
+    if report.orphans:
+        logger.error("coins are reserved by actions that are gone", extra={"count": len(report.orphans)})
+    return report
+
+
+async def revive_quarantined(executor: Executor) -> int:
+    """Put quarantined actions that this code can read back among the running.
+
+    Returns:
+        How many.
+    """
+    revived, after = 0, 0
+    while page := await executor.store.list_actions(statuses=[Status.QUARANTINED], after=after, limit=PAGE):
+        after = page[-1].row
+        for checkpoint in page:
+            try:
+                executor.registry.decode(checkpoint)
+            except CheckpointDecodeError:
+                continue
+            if await _save(executor, replace(checkpoint, status=Status.RUNNING, wake_at=None), "revive"):
+                revived += 1
+    return revived
+
+
+async def _heed_clock(executor: Executor) -> None:
+    """Bring wake times back into reach where the clock was set back since they were written (L-B5).
+
+    An action never waits longer than it was parked for.
+    """
+    now = executor.clock.now()
+    last = await executor.store.last_write_at()
+    if last is None or last <= now:
+        return
+    logger.warning("the clock was set back; wake times are shortened", extra={"by_s": (last - now).total_seconds()})
+    after: Wake | None = None
+    while page := await executor.store.wakes(until=None, after=after, limit=PAGE):
+        after = page[-1]
+        for wake in page:
+            wanted = now + (wake.wake_at - wake.parked_at)
+            if wake.parked_at <= now or wake.wake_at <= wanted:
+                continue
+            checkpoint = await executor.store.load(wake.key)
+            if checkpoint is not None and checkpoint.status is Status.PARKED and checkpoint.wake_at == wake.wake_at:
+                await _save(executor, replace(checkpoint, wake_at=wanted), "clock")
+
+
+async def _save(executor: Executor, changed: Checkpoint, event: str) -> bool:
+    write = Write(
+        changed.version,
+        replace(changed, version=changed.version + 1, updated_at=executor.clock.now()),
+        event,
+    )
+    try:
+        await executor.store.save(write)
+    except VersionConflictError:
+        return False
+    return True
+
+
+async def _driven(executor: Executor, key: ActionKey, *, only_if_due: bool) -> Outcome | None:
+    for attempt in range(1, STORE_TRIES + 1):
+        try:
+            result: DriveResult[object] = await executor.drive(key, only_if_due=only_if_due)
+        except StoreUnavailableError:
+            await executor.clock.sleep(STORE_POLICY.delay(attempt))
+        except UnknownActionError:
+            return Outcome.SUPERSEDED
+        except WalletActionError as error:
+            logger.error(
+                "an action could not be driven",
+                extra={"action_kind": key.kind, "action_id": key.id, "error_type": type(error).__name__},
+            )
+            return None
+        else:
+            return result.outcome
+    return None
+
+
+def _count(report: RecoveryReport, outcome: Outcome | None) -> None:
+    if outcome is Outcome.QUARANTINED:
+        report.quarantined += 1
+        return
+    if outcome is None:
+        report.deferred += 1
+        return
+    if outcome is Outcome.PAUSED:
+        return
+    report.resumed += 1
+    match outcome:
+        case Outcome.DONE:
+            report.completed += 1
+        case Outcome.FAILED:
+            report.failed += 1
+        case Outcome.PARKED:
+            report.parked += 1
+        case Outcome.STUCK:
+            report.stuck += 1
+        case Outcome.BUSY | Outcome.SUPERSEDED:
+            report.elsewhere += 1
+
+
+async def _keys_of(executor: Executor, status: Status) -> AsyncIterator[Sequence[ActionKey]]:
+    after = 0
+    while page := await executor.store.list_actions(statuses=[status], after=after, limit=PAGE):
+        after = page[-1].row
+        yield [checkpoint.key for checkpoint in page]
+
+
+async def _wake_keys(
+    read: Callable[[Wake | None], Awaitable[Sequence[Wake]]],
+) -> AsyncIterator[Sequence[ActionKey]]:
+    after: Wake | None = None
+    while page := await read(after):
+        after = page[-1]
+        yield [wake.key for wake in page]

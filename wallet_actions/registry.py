@@ -1,0 +1,184 @@
+"""Which class a kind is, and how to read what was stored by it, also by older code.
+
+A stored state of an older schema version goes through the class's upgrade functions one by one; a newer one, or a kind
+that nobody registered, raises `CheckpointDecodeError` and is kept (G9, L-U1, L-U2).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
+
+from pydantic import ValidationError
+
+from wallet_actions.action import Action, Phase
+from wallet_actions.checkpoint import Checkpoint
+from wallet_actions.codec import ResultCodec, canonical_json, fault
+from wallet_actions.coins import ActionKey
+from wallet_actions.errors import CheckpointDecodeError, InvariantError, UsageError
+
+AnyAction = Action[Any, Any, Any]
+
+
+class Kind:
+    """One registered class of actions.
+
+    Raises:
+        UsageError: the class cannot be stored: no kind, a phase that is not a `Phase`, a gap in the upgrades, ….
+    """
+
+    def __init__(self, action_class: type[AnyAction]) -> None:
+        name = action_class.kind
+        if not name:
+            raise UsageError(f"{action_class.__name__} needs a kind: class {action_class.__name__}(…, kind='…')")
+        phase_type, result_type = _arguments(action_class)
+        self.name = name
+        self.action_class = action_class
+        self.schema_version = action_class.schema_version
+        self.upgrades = dict(action_class.upgrades)
+        self.phases: dict[str, type[Phase]] = _phases(name, phase_type)
+        self.result = ResultCodec(name, result_type)
+        self._proven: set[type[Phase]] = set()
+        missing = [version for version in range(1, self.schema_version) if version not in self.upgrades]
+        if missing:
+            raise UsageError(f"{name}: schema version {self.schema_version} has no upgrade from {missing}")
+
+    def encode(self, action: AnyAction) -> str:
+        """Write an action's state.
+
+        Raises:
+            InvariantError: it cannot be stored, or would not read back equal.
+        """
+        try:
+            fields = action.model_dump()
+            fields["phase"]["tag"] = action.phase.tag
+            text = canonical_json(fields)
+            if type(action.phase) not in self._proven:
+                self._prove(action, text)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InvariantError(
+                f"{action.key}: its state cannot be stored ({fault(error)})", rule="a state is JSON"
+            ) from None
+        return text
+
+    def _prove(self, action: AnyAction, text: str) -> None:
+        restored = self.action_class.model_validate_json(text)
+        if restored != action:
+            fields = [
+                f"{part}{name}"
+                for part, new, old in (("", restored, action), ("phase.", restored.phase, action.phase))
+                for name in type(old).model_fields
+                if name != "phase" and getattr(new, name, None) != getattr(old, name)
+            ]
+            raise InvariantError(
+                f"{action.key}: {', '.join(fields) or 'its state'} would not read back as it was",
+                rule="a state reads back as it was",
+            )
+        self._proven.add(type(action.phase))
+
+    def decode(self, checkpoint: Checkpoint) -> AnyAction:
+        """Read an action from its row, upgrading it where it is of an older schema.
+
+        Raises:
+            CheckpointDecodeError: newer than this code, broken, or it claims to be another action.
+        """
+        key = checkpoint.key
+        if checkpoint.schema_version > self.schema_version:
+            raise _undecodable(
+                key, f"was written by newer code (schema {checkpoint.schema_version}, this is {self.schema_version})"
+            )
+        if checkpoint.state is None:
+            raise _undecodable(key, "has no state any more")
+        text = checkpoint.state
+        try:
+            if checkpoint.schema_version < self.schema_version:
+                fields = json.loads(text)
+                for version in range(checkpoint.schema_version, self.schema_version):
+                    fields = self.upgrades[version](fields)
+                text = canonical_json(fields)
+            action = self.action_class.model_validate_json(text)
+        except ValidationError as error:
+            raise _undecodable(key, f"has a state that this code cannot read ({fault(error)})") from None
+        except Exception as error:  # noqa: BLE001 an upgrade function is other people's code: isolate it (L-D12)
+            raise _undecodable(key, f"could not be upgraded ({type(error).__name__})") from None
+        if action.key != key:
+            raise _undecodable(key, f"has a state that says {action.id}")
+        return action
+
+
+class Registry:
+    """The kinds that an executor can drive.
+
+    Raises:
+        UsageError: two classes of one kind, or one that cannot be stored.
+    """
+
+    def __init__(self, kinds: Iterable[type[AnyAction]]) -> None:
+        self._kinds: dict[str, Kind] = {}
+        for action_class in kinds:
+            kind = Kind(action_class)
+            if kind.name in self._kinds:
+                raise UsageError(f"two classes are registered as {kind.name!r}")
+            self._kinds[kind.name] = kind
+
+    def __contains__(self, kind: str) -> bool:
+        return kind in self._kinds
+
+    def of(self, action: AnyAction) -> Kind:
+        """The kind of an action.
+
+        Raises:
+            UsageError: its class is not registered.
+        """
+        kind = self._kinds.get(action.kind)
+        if kind is None or type(action) is not kind.action_class:
+            raise UsageError(f"{type(action).__name__} is not registered; give it to the engine's kinds")
+        return kind
+
+    def named(self, key: ActionKey) -> Kind:
+        """The kind of a stored action.
+
+        Raises:
+            CheckpointDecodeError: nobody registered it.
+        """
+        kind = self._kinds.get(key.kind)
+        if kind is None:
+            raise _undecodable(key, "is of a kind that is not registered here")
+        return kind
+
+    def decode(self, checkpoint: Checkpoint) -> AnyAction:
+        """Read an action from its row.
+
+        Raises:
+            CheckpointDecodeError: see `Kind.decode`.
+        """
+        return self.named(checkpoint.key).decode(checkpoint)
+
+
+def _arguments(action_class: type[AnyAction]) -> tuple[Any, Any]:
+    for base in action_class.__mro__:
+        metadata = base.__dict__.get("__pydantic_generic_metadata__")
+        if metadata and metadata["origin"] is Action:
+            _, phase_type, result_type = metadata["args"]
+            return phase_type, result_type
+    raise UsageError(f"{action_class.__name__} needs its types: Action[Wallet, PhaseA | PhaseB, Result]")
+
+
+def _phases(kind: str, phase_type: Any) -> dict[str, type[Phase]]:
+    members = get_args(phase_type) if get_origin(phase_type) in (Union, UnionType) else (phase_type,)
+    phases: dict[str, type[Phase]] = {}
+    for member in members:
+        if not (isinstance(member, type) and issubclass(member, Phase)):
+            raise UsageError(f"{kind}: {getattr(member, '__name__', member)} is not a Phase")
+        if "tag" in member.model_fields:
+            raise UsageError(f"{kind}: the phase {member.__name__} has a field `tag`; that name is taken")
+        if member.tag in phases:
+            raise UsageError(f"{kind}: two phases are called {member.tag}")
+        phases[member.tag] = member
+    return phases
+
+
+def _undecodable(key: ActionKey, what: str) -> CheckpointDecodeError:
+    return CheckpointDecodeError(f"{key} {what}; it is kept as it is", kind=key.kind, id=key.id)
