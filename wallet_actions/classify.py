@@ -1,8 +1,8 @@
 """Turns what peers answer into errors of the tree, without knowing the phase of the action that asked.
 
 Only what proves that the peer refused and changed nothing is a `RejectedError`; whatever leaves the outcome open is a
-`TransientError` (L-P4, L-D6). What a rejection means for the action is for its `on_rejection` to say (L-D7). A delay that
-the peer wants is taken over, clamped to `MAX_DELAY` (L-P5).
+`TransientError` (L-P4, L-D6). What a rejection means for the action is for its `on_rejection` to say (L-D7). A delay
+that the peer wants is taken over, clamped to `MAX_DELAY` (L-P5).
 
 Messages hold no body, no address and no header: those may hold bearer money. Text of the peer's own is cut to one short
 line. Neither grpc nor httpx is imported here; an error of theirs can only come up where they are imported already.
@@ -245,18 +245,13 @@ def _metadata(pairs: object) -> dict[str, str | bytes]:
 
 def _retry_info(status: bytes) -> timedelta | None:
     try:
-        for number, detail in _fields(status):
-            if number == 3 and isinstance(detail, bytes):
-                packed = dict(_fields(detail))
-                type_url, value = packed.get(1, b""), packed.get(2, b"")
-                if (
-                    isinstance(type_url, bytes)
-                    and type_url.endswith(b"/google.rpc.RetryInfo")
-                    and isinstance(value, bytes)
-                ):
-                    delay = dict(_fields(value)).get(1)
-                    return _duration(delay) if isinstance(delay, bytes) else None
+        for detail in _parts(status, 3):
+            if b"".join(_parts(detail, 1)).endswith(b"/google.rpc.RetryInfo"):
+                # Parts of one message, joined, are the message merged.
+                delay = _parts(b"".join(_parts(detail, 2)), 1)
+                return _duration(b"".join(delay)) if delay else None
     except ValueError:
+        # Not what it says it is; then there is no delay in it.
         pass
     return None
 
@@ -265,6 +260,10 @@ def _duration(message: bytes) -> timedelta:
     parts = dict(_fields(message))
     seconds, nanos = (_signed(part) if isinstance(part := parts.get(number, 0), int) else 0 for number in (1, 2))
     return _clamped_s(seconds + nanos / 1e9)
+
+
+def _parts(message: bytes, number: int) -> list[bytes]:
+    return [value for found, value in _fields(message) if found == number and isinstance(value, bytes)]
 
 
 def _signed(value: int) -> int:

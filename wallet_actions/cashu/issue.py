@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 EXPIRY_GRACE = timedelta(minutes=10)
 GIVE_UP_AFTER = timedelta(days=7)
 SHORTEST_POLL, LONGEST_POLL = timedelta(seconds=1), timedelta(minutes=1)
+RESTORE, DLEQ = 9, 12  # the parts of the protocol that a lost answer, and an unverified coin, call for
 OUTPUTS_ALREADY_SIGNED, UNKNOWN_KEYSET, INACTIVE_KEYSET = 11003, 12001, 12002
 
 
@@ -116,10 +117,11 @@ class Issue(Action[CashuWallet, Unpaid | SecretsPrepared | MintRequested, Issued
 
         Raises:
             UsageError: an amount that is no positive 64-bit integer, or not a mint's address.
-            RejectedError: the mint refuses, has no such unit, or has no coins that add up to the amount.
+            RejectedError: the mint refuses, has no such unit, or lacks what a safe end depends on.
             TransientError: the mint did not answer.
         """
         mint = wallet.mint(mint_url)
+        await mint.require(RESTORE, DLEQ)
         quote = await mint.client.create_mint_quote(amount, unit)
         return cls(
             mint=mint.url,
@@ -220,7 +222,8 @@ class Issue(Action[CashuWallet, Unpaid | SecretsPrepared | MintRequested, Issued
         code = error.code if isinstance(error, MintError) else None
         if quote.state is MintQuoteState.ISSUED:
             return Failed("the quote was issued to another wallet", changes=self._outcome("failed"))
-        if quote.state is MintQuoteState.PAID and code in (OUTPUTS_ALREADY_SIGNED, UNKNOWN_KEYSET, INACTIVE_KEYSET):
+        if quote.state is MintQuoteState.PAID and code in (RESTORE, DLEQ = 9, 12  # the parts of the protocol that a lost answer, and an unverified coin, call for
+OUTPUTS_ALREADY_SIGNED, UNKNOWN_KEYSET, INACTIVE_KEYSET):
             # Not these outputs, then: a keyset was retired, or a counter was used before. The quote still holds the
             # money. The refused outputs stay on the list, since a late copy of the request may yet have them signed.
             fresh = await self._plan(wallet, is_fresh=True)

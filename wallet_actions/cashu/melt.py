@@ -35,6 +35,7 @@ from wallet_actions.coins import Coin
 from wallet_actions.errors import ConfigurationError, RejectedError, TransientError
 from wallet_actions.transition import Changes, Done, Failed, Failure, Next, Park, Transition
 
+CHECK, RESTORE, DLEQ = 7, 9, 12  # the parts of the protocol that proof, a lost answer and change call for
 PAYMENT_FAILED = 20004
 REFUSALS_TO_BELIEVE = 3
 SHORTEST_POLL, LONGEST_POLL = timedelta(seconds=1), timedelta(minutes=1)
@@ -123,10 +124,11 @@ class Melt(Action[CashuWallet, ProofsReserved | MeltRequested | PaymentPending, 
         Raises:
             UsageError: not a mint's address.
             InsufficientFundsError: the free coins do not cover amount, fee reserve and input fees.
-            RejectedError: the mint refuses the invoice.
+            RejectedError: the mint refuses the invoice, or lacks what a safe end depends on.
             TransientError: the mint did not answer.
         """
         mint = wallet.mint(mint_url)
+        await mint.require(CHECK, RESTORE, DLEQ)
         quote = await mint.client.create_melt_quote(request, unit)
         coins, fee = await wallet.select(mint.url, unit, quote.amount + quote.fee_reserve)
         return cls._with(mint.url, unit, request, quote, coins, fee)

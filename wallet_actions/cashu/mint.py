@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from wallet_actions.cashu.answers import MintInfo
 from wallet_actions.cashu.client import MintClient
 from wallet_actions.cashu.keysets import Keyset, KeysetInfo, choose_keyset
 from wallet_actions.clock import Clock
-from wallet_actions.errors import TransientError
+from wallet_actions.errors import RejectedError, TransientError
 
 
 class Mint:
@@ -20,6 +21,7 @@ class Mint:
     def __init__(self, client: MintClient, clock: Clock) -> None:
         self.client = client
         self._clock = clock
+        self._details: MintInfo | None = None
         self._infos: dict[str, KeysetInfo] = {}
         self._keysets: dict[str, Keyset] = {}
 
@@ -27,6 +29,19 @@ class Mint:
     def url(self) -> str:
         """The mint's address: the account of its coins."""
         return self.client.url
+
+    async def require(self, *nuts: int) -> None:
+        """Check, before money moves, that the mint has the parts of the protocol that a safe end depends on.
+
+        Raises:
+            RejectedError: it lacks one of them.
+            TransientError: see `MintClient`.
+        """
+        if self._details is None:
+            self._details = await self.client.info()
+        missing = [f"NUT-{nut:02}" for nut in nuts if not self._details.supports(nut)]
+        if missing:
+            raise RejectedError(f"the mint does not offer {', '.join(missing)}, without which coins could be lost")
 
     async def refresh(self) -> None:
         """Ask which keysets there are now."""

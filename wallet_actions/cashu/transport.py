@@ -7,6 +7,7 @@ secret. The deadline covers the whole call, so that an answer which drips in for
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Annotated, Final
 
@@ -15,12 +16,21 @@ import httpx
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from wallet_actions.cashu.errors import MintError, MintUnreachableError
-from wallet_actions.classify import classify_http, classify_transport
+from wallet_actions.classify import (
+    HTTP_CLIENT_ERRORS,
+    HTTP_CONFIGURATION,
+    HTTP_TRANSIENT,
+    classify_http,
+    classify_transport,
+)
 from wallet_actions.clock import Clock
 from wallet_actions.errors import ActionError, ConfigurationError, RejectedError, TransientError, UsageError
 
 MAX_BODY_BYTES: Final = 4 * 1024 * 1024
 """How long an answer may be; a full list of keysets with their keys takes some kilobytes."""
+
+MAX_CALLS: Final = 100
+"""How many calls to one mint are under way at a time; more wait for their turn."""
 
 _HEADERS: Final = {
     "accept": "application/json",
@@ -28,8 +38,9 @@ _HEADERS: Final = {
     "accept-encoding": "identity",
     "user-agent": "wallet-actions",
 }
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_HOST: Final = re.compile(r"[0-9a-z._-]+|[0-9a-f:.]+")
 _MOVED_FOR_GOOD: Final = frozenset({301, 308})
-_NOT_THE_REQUESTS_FAULT: Final = frozenset({401, 403, 405, 408, 410, 425, 429})
 
 
 class MintTransport:
@@ -43,7 +54,11 @@ class MintTransport:
 
     def __init__(self, base_url: str, *, transport: httpx.AsyncBaseTransport | None, clock: Clock) -> None:
         self._base_url = base_url
-        self._transport = transport if transport is not None else httpx.AsyncHTTPTransport(retries=0)
+        # The queue for a connection is kept here and not in the pool: a call that is cancelled there just as it gets
+        # its connection would leave that one behind, taken for ever.
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=MAX_CALLS)
+        self._slots = anyio.Semaphore(MAX_CALLS)
+        self._transport = transport or httpx.AsyncHTTPTransport(retries=0, limits=limits)
         self._clock = clock
 
     async def aclose(self) -> None:
@@ -56,7 +71,7 @@ class MintTransport:
         Args:
             path: below the base URL, escaped.
             body: JSON, or None.
-            deadline: for everything: connecting, sending, and the answer to its last byte.
+            deadline: for everything: waiting for its turn, connecting, sending, and the answer to its last byte.
 
         Returns:
             The body of an answer of 200 – 299, at most `MAX_BODY_BYTES`.
@@ -66,19 +81,24 @@ class MintTransport:
             not known: the deadline, a broken connection, 5xx, 408, 429 (with
                 `retry_after`), a redirect, an answer that is too long, a refusal that does not speak the protocol.
             MintError: the mint refused in the words of the protocol.
-            ConfigurationError: 401, 403, 405, 410, 501, or the mint has moved for good.
+            ConfigurationError: 401, 403 and what else `classify_http` holds for one, or the mint has moved for good.
         Cancellation: safe; the request may have arrived. Source: NUT-00, errors.
         """
         headers = _HEADERS if body is None else {**_HEADERS, "content-type": "application/json"}
         request = httpx.Request(method, self._base_url + path, headers=headers, content=body)
+        has_begun = False
         try:
             with anyio.fail_after(deadline.total_seconds()):
-                response = await self._transport.handle_async_request(request)
-                try:
-                    answer = await _read(response)
-                finally:
-                    await response.aclose()
+                async with self._slots:
+                    has_begun = True
+                    response = await self._transport.handle_async_request(request)
+                    try:
+                        answer = await _read(response)
+                    finally:
+                        await response.aclose()
         except TimeoutError:
+            if not has_begun:
+                raise MintUnreachableError("too many calls to the mint are under way; this one was not sent") from None
             raise TransientError(
                 f"the mint did not answer within {deadline.total_seconds():g} seconds; it may have acted all the same"
             ) from None
@@ -98,14 +118,14 @@ class MintTransport:
         if status in _MOVED_FOR_GOOD:
             return ConfigurationError("the mint has moved to another address; redirects are not followed")
         complaint = _complaint(answer)
-        if 400 <= status < 500 and status not in _NOT_THE_REQUESTS_FAULT and complaint is not None:
+        is_judged = status in HTTP_CLIENT_ERRORS and status not in HTTP_CONFIGURATION | HTTP_TRANSIENT
+        if is_judged and complaint is not None:
             detail = complaint.detail if isinstance(complaint.detail, str) else ""
             return MintError(detail, code=complaint.code, status=status)
-        message = f"the mint's server answered with status {status}"
-        failure = classify_http(status, response.headers, message=message, now=self._clock.now())
+        failure = classify_http(status, response.headers, now=self._clock.now())
         if isinstance(failure, RejectedError):
             # A proxy's page is not the mint's word (L-D6).
-            return TransientError(message)
+            return TransientError(str(failure))
         return failure
 
 
@@ -151,9 +171,14 @@ def normalize_mint_url(url: str) -> str:
     """
     try:
         parsed = httpx.URL(url.strip())
-        is_address = parsed.scheme in {"http", "https"} and bool(parsed.host)
     except (httpx.InvalidURL, UnicodeError):
-        is_address = False
-    if not is_address or parsed.userinfo or parsed.query or "?" in url or "#" in url:
+        parsed = httpx.URL()
+    host = parsed.raw_host.decode()
+    is_plain = not (parsed.userinfo or parsed.query or "?" in url or "#" in url)
+    has_server = (
+        parsed.scheme in _DEFAULT_PORTS and _HOST.fullmatch(host) and parsed.port != 0 and (parsed.port or 1) < 2**16
+    )
+    if not (is_plain and has_server):
         raise UsageError("a mint's address must look like https://mint.example, without a user, a query or a fragment")
-    return str(parsed).rstrip("/")
+    port = "" if parsed.port in {None, _DEFAULT_PORTS[parsed.scheme]} else f":{parsed.port}"
+    return f"{parsed.scheme}://{f'[{host}]' if ':' in host else host}{port}{parsed.raw_path.decode().rstrip('/')}"

@@ -1,0 +1,57 @@
+# Everything happens in .venv and .cache of this folder; `make clean` leaves nothing behind.
+
+PYTHON ?= python3
+# More arguments for pytest, such as: make test ARGS='-k melt'
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+# Where the test mint's environment is kept.
+WALLET_ACTIONS_CACHE ?= $(CURDIR)/.cache
+export WALLET_ACTIONS_CACHE
+
+# Constraints in the user's own configuration of pip are for other projects; ours are complete.
+PIP := PIP_CONSTRAINT=/dev/null PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip
+KEY := $(shell { cat pyproject.toml constraints.txt; $(PYTHON) -V; pwd; } 2>/dev/null | cksum | tr ' ' '-')
+INSTALLED := $(VENV)/installed-$(KEY)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench clean mint
+
+help: ## Show this
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+
+demo: mint ## Issue and pay with a real mint, killing the wallet at every step
+	@$(BIN)/wallet-actions demo
+
+test: mint ## Run all tests, the real mint included (ARGS='-k …')
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(INSTALLED) ## Lint, formatting, types, import rules
+	@failed=; for tool in "ruff check" "ruff format --check" mypy lint-imports; do \
+		echo "== $$tool"; $(BIN)/$$tool || failed="$$failed, $$tool"; \
+	done; if [ -n "$$failed" ]; then echo "failed: $${failed#, }" >&2; exit 1; fi
+
+bench: $(INSTALLED) ## Measure transitions a second
+	@$(BIN)/python -m benchmarks.throughput
+
+clean: ## Remove everything that was made here
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+mint: $(INSTALLED)
+	@$(BIN)/python -m wallet_actions.testing.nutshell
+
+# An environment of another Python, or of a folder that was moved here, is made anew; else only what changed is installed.
+$(INSTALLED):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "wallet_actions needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) -V 2>/dev/null || echo not there). Try: make PYTHON=python3.12 …" >&2; \
+		exit 1; }
+	@if ! [ "$$($(BIN)/python -V 2>/dev/null)" = "$$($(PYTHON) -V)" ] || ! grep -qF '$(CURDIR)/$(VENV)' $(VENV)/pyvenv.cfg \
+			|| ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+		echo "Creating $(VENV) with $$($(PYTHON) -V)"; \
+		$(PYTHON) -m venv --clear $(VENV); \
+	fi
+	@echo "Installing wallet_actions and its tools into $(VENV) (once, less than a minute) …"
+	@$(PIP) install -q -c constraints.txt -e '.[dev]'
+	@rm -f $(VENV)/installed-* && touch $@

@@ -1,0 +1,5 @@
+"""A store in one SQLite file."""
+
+from wallet_actions_storage.sqlite.store import SQLiteStore
+
+__all__ = ["SQLiteStore"]

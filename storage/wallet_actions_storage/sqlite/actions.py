@@ -1,0 +1,258 @@
+# ruff: noqa: S608 - what is put together are constants of this package; values are always parameters
+"""The programs that start an action and write its next checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from wallet_actions.checkpoint import CancelState, Checkpoint, Status
+from wallet_actions.coins import ActionKey
+from wallet_actions.errors import UsageError, VersionConflictError
+from wallet_actions.store import EMPTY_DELTA, Created, NewAction, Saved, Write
+from wallet_actions_storage.sqlite.delta import apply_delta, release_all
+from wallet_actions_storage.sqlite.program import Program, Query
+from wallet_actions_storage.sqlite.rows import (
+    ACTION_COLUMNS,
+    Row,
+    to_action,
+    to_micros,
+    to_micros_or_none,
+    to_notes,
+)
+
+_FIND = f"SELECT {ACTION_COLUMNS} FROM wa_actions WHERE kind = ? AND id = ?"
+_NEXT_ROW = "SELECT coalesce(max(row), 0) + 1 FROM wa_actions"
+_INSERT = (
+    f"INSERT INTO wa_actions ({ACTION_COLUMNS}, ended_at, prunable_at)"
+    f" VALUES ({', '.join('?' * (ACTION_COLUMNS.count(',') + 3))})"
+)
+_STAMP = (
+    "INSERT INTO wa_clock (one, at) VALUES (1, ?)"
+    " ON CONFLICT (one) DO UPDATE SET at = excluded.at WHERE at < excluded.at"
+)
+
+_STANDING = "SELECT row, version, ended_at, status, wake_at, cancel, updated_at, last_history FROM wa_actions"
+_STANDING_AT = f"{_STANDING} WHERE row = ? AND kind = ? AND id = ?"
+_STANDING_OF = f"{_STANDING} WHERE kind = ? AND id = ?"
+_APPEND = (
+    "INSERT INTO wa_history"
+    " (action, previous, version, at, event, status, phase, attempts, error_type, error_message, notes)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_LINK = "UPDATE wa_actions SET last_history = last_insert_rowid() WHERE row = ?"
+_SET_CANCEL = "UPDATE wa_actions SET cancel = ? WHERE row = ?"
+_REQUEST_CANCEL = "UPDATE wa_actions SET cancel = ?, wake_at = ? WHERE row = ?"
+
+
+def _update(*columns: str) -> tuple[str, str]:
+    """An update of these columns, without and with the link to the newest row of the history."""
+    plain = ", ".join(f"{column} = ?" for column in columns)
+    return (
+        f"UPDATE wa_actions SET {plain} WHERE row = ?",
+        f"UPDATE wa_actions SET {plain}, last_history = last_insert_rowid() WHERE row = ?",
+    )
+
+
+_WRITTEN = (
+    "version",
+    "schema_version",
+    "state",
+    "phase",
+    "attempts",
+    "faults",
+    "error_type",
+    "error_message",
+    "result",
+    "updated_at",
+)
+_GO_ON = _update(*_WRITTEN)
+_MOVE = _update(*_WRITTEN, "status", "wake_at")
+_END = _update(*_WRITTEN, "status", "wake_at", "ended_at", "prunable_at")
+_RUNNING = (Status.RUNNING.value, None)
+
+
+class WriteProgram:
+    """The next write of one action; what can be worked out beforehand is, so that the transaction is short.
+
+    Attributes:
+        is_plain: whether all of it is the checkpoint and its history: it then fails before anything is written.
+        at: the time of the write, in microseconds.
+
+    Raises:
+        UsageError: the version does not follow the expected one, or a time carries no zone.
+    """
+
+    __slots__ = ("_entry", "_is_end", "_position", "_values", "_write", "at", "is_plain")
+
+    def __init__(self, write: Write) -> None:
+        checkpoint = write.checkpoint
+        if checkpoint.version != write.expected_version + 1:
+            raise UsageError("a checkpoint's version is the one before, plus one")
+        error = checkpoint.error
+        reason = (None, None) if error is None else (error.type, error.message)
+        status, phase, attempts = checkpoint.status, checkpoint.phase, checkpoint.attempts
+        self._write = write
+        self.is_plain = write.delta is EMPTY_DELTA or write.delta == EMPTY_DELTA
+        self.at = to_micros(checkpoint.updated_at)
+        self._is_end = status.is_terminal
+        self._position = (status.value, to_micros_or_none(checkpoint.wake_at))
+        self._values = (
+            checkpoint.version,
+            checkpoint.schema_version,
+            checkpoint.state,
+            phase,
+            attempts,
+            checkpoint.faults,
+            *reason,
+            checkpoint.result,
+        )
+        self._entry = (write.event, status.value, phase, attempts, *reason, to_notes(write.notes))
+
+    def run(self, has_history: bool) -> Program[Saved]:
+        """Write it.
+
+        Raises:
+            VersionConflictError: nothing was written.
+            ReservationError, InvariantError: see `Delta`; what was written has to be undone.
+        """
+        write = self._write
+        # Before the delta: a late driver's coins are no longer its own, and that is no fault of the action.
+        row, version, ended_at, status, wake_at, cancel, updated_at, last = yield from self._stand()
+        if version != write.expected_version or ended_at is not None:
+            raise self._conflict()
+        if not self.is_plain:
+            yield from apply_delta(write.checkpoint.key, write.delta)
+        at = max(self.at, updated_at)
+        if has_history:
+            yield (_APPEND, (row, last, version + 1, at, *self._entry))
+        if self._is_end:
+            yield release_all(write.checkpoint.key)
+            yield (_END[has_history], (*self._values, at, *self._position, at, at, row))
+        elif self._position == _RUNNING == (status, wake_at):
+            # The columns that do not change are not named, so that no index entry is moved.
+            yield (_GO_ON[has_history], (*self._values, at, row))
+        else:
+            yield (_MOVE[has_history], (*self._values, at, *self._position, row))
+        if write.cancel is not None:
+            cancel = write.cancel.value
+            yield (_SET_CANCEL, (cancel, row))
+        if write.delta.start:
+            yield from create_all(write.delta.start, has_history)
+        return Saved(version + 1, cancel == CancelState.REQUESTED.value)
+
+    def _stand(self) -> Program[Row]:
+        checkpoint = self._write.checkpoint
+        if checkpoint.row:
+            reply = yield (_STANDING_AT, (checkpoint.row, checkpoint.kind, checkpoint.id))
+            if reply.rows:
+                return reply.rows[0]
+        reply = yield (_STANDING_OF, (checkpoint.kind, checkpoint.id))
+        if not reply.rows:
+            raise self._conflict()
+        return reply.rows[0]
+
+    def _conflict(self) -> VersionConflictError:
+        write = self._write
+        return VersionConflictError(write.checkpoint.kind, write.checkpoint.id, write.expected_version)
+
+
+def create(new: NewAction, has_history: bool) -> Program[Created]:
+    """Start an action, unless it exists.
+
+    Raises:
+        ReservationError, InvariantError: see `Delta`; what was written has to be undone.
+        UsageError: it does not start at version 0, or a time carries no zone; as above.
+    """
+    (first,) = yield from create_all((new,), has_history, limit=1)
+    return first
+
+
+def create_all(children: tuple[NewAction, ...], has_history: bool, *, limit: int = 0) -> Program[list[Created]]:
+    """Start actions, each followed by its children, however deep, unless they exist.
+
+    Returns:
+        What became of the first `limit`; the others are not told.
+    """
+    told: list[Created] = []
+    waiting = list(reversed(children))
+    while waiting:
+        new = waiting.pop()
+        checkpoint = new.checkpoint
+        reply = yield (_FIND, checkpoint.key)
+        if reply.rows:
+            created = Created(to_action(reply.rows[0]), is_new=False)
+        else:
+            if checkpoint.version != 0:
+                raise UsageError("an action starts at version 0")
+            if new.delta is not EMPTY_DELTA:
+                yield from apply_delta(checkpoint.key, new.delta)
+            created = Created((yield from _insert(new, has_history)), is_new=True)
+            waiting.extend(reversed(new.delta.start))
+        if len(told) < limit:
+            told.append(created)
+    return told
+
+
+def _insert(new: NewAction, has_history: bool) -> Program[Checkpoint]:
+    checkpoint = new.checkpoint
+    reply = yield (_NEXT_ROW, ())
+    row = reply.rows[0][0]
+    error = checkpoint.error
+    reason = (None, None) if error is None else (error.type, error.message)
+    at = to_micros(checkpoint.updated_at)
+    status, phase, attempts = checkpoint.status, checkpoint.phase, checkpoint.attempts
+    ended_at = at if status.is_terminal else None
+    values: tuple[Any, ...] = (
+        row,
+        checkpoint.kind,
+        checkpoint.id,
+        0,
+        checkpoint.schema_version,
+        checkpoint.state,
+        phase,
+        status.value,
+        to_micros(checkpoint.created_at),
+        at,
+        to_micros_or_none(checkpoint.wake_at),
+        attempts,
+        checkpoint.faults,
+        *reason,
+        checkpoint.cancel.value,
+        checkpoint.owner,
+        to_micros_or_none(checkpoint.lease_until),
+        checkpoint.traceparent,
+        checkpoint.result,
+        ended_at,
+        ended_at,
+    )
+    yield (_INSERT, values)
+    if has_history:
+        notes = to_notes(new.notes)
+        yield (_APPEND, (row, None, 0, at, "start", status.value, phase, attempts, *reason, notes))
+        yield (_LINK, (row,))
+    yield stamp(at)
+    return replace(checkpoint, row=row)
+
+
+def stamp(at: int) -> Query:
+    """Note the time of a write, in microseconds."""
+    return (_STAMP, (at,))
+
+
+def request_cancel(key: ActionKey, at: datetime) -> Program[bool]:
+    """Note a request to cancel; what is parked becomes due. The time of the driver's last write stays."""
+    reply = yield (_STANDING_OF, key)
+    if not reply.rows:
+        return False
+    row, _, ended_at, status, wake_at, cancel, *_ = reply.rows[0]
+    if ended_at is not None:
+        return False
+    if cancel != CancelState.ACCEPTED.value:
+        asked_at = to_micros(at)
+        if status == Status.PARKED.value and (wake_at is None or asked_at < wake_at):
+            wake_at = asked_at
+        yield (_REQUEST_CANCEL, (CancelState.REQUESTED.value, wake_at, row))
+        yield stamp(asked_at)
+    return True

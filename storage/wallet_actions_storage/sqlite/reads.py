@@ -1,0 +1,130 @@
+# ruff: noqa: S608 - what is put together are constants of this package; values are always parameters
+"""Everything that is read, as functions on the reading connection. Each page is found by key."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Any
+
+from wallet_actions.checkpoint import Checkpoint, HistoryEntry, Status, Wake
+from wallet_actions.coins import ActionKey
+from wallet_actions_storage.sqlite.rows import (
+    ACTION_COLUMNS,
+    HISTORY_COLUMNS,
+    from_micros,
+    to_action,
+    to_entry,
+    to_micros,
+    to_status,
+    to_wake,
+)
+
+_LOAD = f"SELECT {ACTION_COLUMNS} FROM wa_actions WHERE kind = ? AND id = ?"
+_NOT_PAUSED = "kind NOT IN (SELECT kind FROM wa_paused_kinds)"
+_WAKES = (
+    "SELECT kind, id, wake_at, updated_at, row FROM wa_actions"
+    f" WHERE status = 'parked' AND ended_at IS NULL AND wake_at <= ? AND (wake_at, row) > (?, ?) AND {_NOT_PAUSED}"
+    " ORDER BY wake_at, row LIMIT ?"
+)
+_IDLE = (
+    "SELECT kind, id, updated_at, updated_at, row FROM wa_actions"
+    f" WHERE status = 'parked' AND ended_at IS NULL AND wake_at IS NULL AND row > ? AND {_NOT_PAUSED}"
+    " ORDER BY row LIMIT ?"
+)
+_RUNNING = (
+    "SELECT kind, id, updated_at, updated_at, row FROM wa_actions INDEXED BY wa_actions_open"
+    f" WHERE status = 'running' AND ended_at IS NULL AND updated_at < ? AND row > ? AND {_NOT_PAUSED}"
+    " ORDER BY row LIMIT ?"
+)
+_HISTORY = (
+    "WITH RECURSIVE past AS ("
+    " SELECT * FROM wa_history WHERE row = (SELECT last_history FROM wa_actions WHERE kind = ? AND id = ?)"
+    " UNION ALL"
+    " SELECT wa_history.* FROM past JOIN wa_history ON wa_history.row = past.previous WHERE past.version > ?)"
+    f" SELECT {HISTORY_COLUMNS} FROM past WHERE version > ? ORDER BY version LIMIT ?"
+)
+_ALWAYS = 2**63 - 1
+_NEVER = -(2**63)
+
+
+def load(connection: sqlite3.Connection, key: ActionKey) -> Checkpoint | None:
+    """See `Store.load`."""
+    row = connection.execute(_LOAD, key).fetchone()
+    return None if row is None else to_action(row)
+
+
+def list_actions(
+    connection: sqlite3.Connection,
+    statuses: Collection[Status] | None,
+    kinds: Collection[str] | None,
+    after: int,
+    limit: int,
+) -> list[Checkpoint]:
+    """See `Store.list_actions`."""
+    if (statuses is not None and not statuses) or (kinds is not None and not kinds):
+        return []
+    source, terms, parameters = "wa_actions", ["row > ?"], [after]
+    values: list[Any] = [*parameters]
+    if statuses is not None:
+        terms.append(f"status IN ({', '.join('?' * len(statuses))})")
+        values += [status.value for status in statuses]
+        if not any(status.is_terminal or status is Status.PARKED for status in statuses):
+            # Few among many: those that have ended and those that are parked need not be passed over.
+            source += " INDEXED BY wa_actions_open"
+            terms.append("ended_at IS NULL")
+    if kinds is not None:
+        terms.append(f"kind IN ({', '.join('?' * len(kinds))})")
+        values += kinds
+    sql = f"SELECT {ACTION_COLUMNS} FROM {source} WHERE {' AND '.join(terms)} ORDER BY row LIMIT ?"
+    return [to_action(row) for row in connection.execute(sql, (*values, max(0, limit))).fetchall()]
+
+
+def count_actions(connection: sqlite3.Connection) -> dict[tuple[str, Status], int]:
+    """See `Store.count_actions`."""
+    counts: dict[tuple[str, Status], int] = {}
+    for kind, text, count in connection.execute("SELECT kind, status, count(*) FROM wa_actions GROUP BY kind, status"):
+        group = (kind, to_status(text))
+        counts[group] = counts.get(group, 0) + count
+    return counts
+
+
+def wakes(connection: sqlite3.Connection, until: datetime | None, after: Wake | None, limit: int) -> list[Wake]:
+    """See `Store.wakes`."""
+    latest = _ALWAYS if until is None else to_micros(until)
+    cursor = (_NEVER, 0) if after is None else (to_micros(after.wake_at), after.row)
+    return [to_wake(row) for row in connection.execute(_WAKES, (latest, *cursor, max(0, limit))).fetchall()]
+
+
+def idle(connection: sqlite3.Connection, after: int, limit: int) -> list[Wake]:
+    """See `Store.idle`."""
+    return [to_wake(row) for row in connection.execute(_IDLE, (after, max(0, limit))).fetchall()]
+
+
+def running(connection: sqlite3.Connection, before: datetime, after: int, limit: int) -> list[Wake]:
+    """See `Store.running`."""
+    parameters = (to_micros(before), after, max(0, limit))
+    return [to_wake(row) for row in connection.execute(_RUNNING, parameters).fetchall()]
+
+
+def last_write_at(connection: sqlite3.Connection) -> datetime | None:
+    """See `Store.last_write_at`."""
+    row = connection.execute("SELECT at FROM wa_clock").fetchone()
+    return None if row is None else from_micros(row[0])
+
+
+def history(connection: sqlite3.Connection, key: ActionKey, after: int, limit: int) -> Sequence[HistoryEntry]:
+    """See `Store.history`. Walks back from the newest entry to `after`."""
+    rows = connection.execute(_HISTORY, (*key, after, after, max(0, limit))).fetchall()
+    return [to_entry(row) for row in rows]
+
+
+def paused_kinds(connection: sqlite3.Connection) -> frozenset[str]:
+    """See `Store.paused_kinds`."""
+    return frozenset(kind for (kind,) in connection.execute("SELECT kind FROM wa_paused_kinds").fetchall())
+
+
+def counters(connection: sqlite3.Connection) -> dict[str, int]:
+    """See `Store.counters`."""
+    return dict(connection.execute("SELECT name, next FROM wa_counters").fetchall())

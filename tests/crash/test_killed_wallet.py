@@ -1,0 +1,24 @@
+"""A real wallet process at a real mint, killed with SIGKILL at every point of issuing and paying (G3, G4)."""
+
+from __future__ import annotations
+
+import pytest
+
+from wallet_actions.demo.scenario import Demo
+from wallet_actions.testing.nutshell import MintConfig
+
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600)]
+
+
+@pytest.mark.parametrize("input_fee_ppk", [0, 100])
+async def test_no_kill_loses_a_sat_or_leaves_an_action(input_fee_ppk: int) -> None:
+    """L-S1, L-S6, L-C7, L-P2: at every write, at every lost answer, and again at every write of each recovery."""
+    report = await Demo(is_thorough=True, config=MintConfig(input_fee_ppk=input_fee_ppk)).run()
+
+    killed = [row for row in report.rows if row.kills]
+    assert len(killed) == len(report.rows), "a point at which nothing died proves nothing"
+    assert {row.point.operation for row in killed} == {"issue", "melt"}
+    assert any(row.kills > 2 for row in killed), "no recovery was killed more than once"
+    assert report.lost == 0
+    assert report.unfinished == 0
+    assert {name for name in report.operations if not name.endswith(" done")} == set()
