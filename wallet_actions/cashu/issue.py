@@ -222,8 +222,7 @@ class Issue(Action[CashuWallet, Unpaid | SecretsPrepared | MintRequested, Issued
         code = error.code if isinstance(error, MintError) else None
         if quote.state is MintQuoteState.ISSUED:
             return Failed("the quote was issued to another wallet", changes=self._outcome("failed"))
-        if quote.state is MintQuoteState.PAID and code in (RESTORE, DLEQ = 9, 12  # the parts of the protocol that a lost answer, and an unverified coin, call for
-OUTPUTS_ALREADY_SIGNED, UNKNOWN_KEYSET, INACTIVE_KEYSET):
+        if quote.state is MintQuoteState.PAID and code in (OUTPUTS_ALREADY_SIGNED, UNKNOWN_KEYSET, INACTIVE_KEYSET):
             # Not these outputs, then: a keyset was retired, or a counter was used before. The quote still holds the
             # money. The refused outputs stay on the list, since a late copy of the request may yet have them signed.
             fresh = await self._plan(wallet, is_fresh=True)

@@ -53,7 +53,7 @@ def apply_delta(key: ActionKey, delta: Delta) -> Program[None]:
         yield (_RAISE_COUNTER, (name, value))
     for fact in delta.facts:
         yield from _write_fact(key, fact)
-    for statement in delta.statements:
+    for statement in delta.statements:  # noqa: UP028 - a tuple takes no reply
         yield statement
 
 
