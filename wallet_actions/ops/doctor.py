@@ -14,7 +14,7 @@ from wallet_actions.ops.examination import Finding, Report, examine
 from wallet_actions.ops.failures import NEEDS_A_PERSON, CommandError
 from wallet_actions.ops.options import DbOption, JsonOption, YesOption
 from wallet_actions.ops.records import Record, balance_record
-from wallet_actions.ops.target import opened
+from wallet_actions.ops.target import opened, writable
 from wallet_actions.ops.terminal import confirm, emit, grid, run, say
 from wallet_actions.ops.text import counted, span
 
@@ -82,7 +82,7 @@ def _release(db: str, *, yes: bool, as_json: bool) -> list[Coin]:
     confirm("Free them?", yes=yes)
 
     async def free() -> list[Coin]:
-        async with opened(db, read_only=False) as store:
+        async with writable(db) as store:
             await store.release_orphans([coin.id for coin in orphans])
             left = {coin.id for coin in await store.orphans()}
             return [coin for coin in orphans if coin.id not in left]

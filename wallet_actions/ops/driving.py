@@ -17,7 +17,7 @@ from wallet_actions.ops.apps import find, loaded
 from wallet_actions.ops.failures import NEEDS_A_PERSON
 from wallet_actions.ops.options import AppOption, DbOption, IdArgument, JsonOption, KindArgument
 from wallet_actions.ops.records import coin_record, error_record, masked, time_record
-from wallet_actions.ops.target import key_of, opened
+from wallet_actions.ops.target import key_of, writable
 from wallet_actions.ops.terminal import emit, run, say
 from wallet_actions.ops.text import counted, error_text, local, span
 from wallet_actions.outcome import DriveMode, DriveResult, Outcome
@@ -51,13 +51,11 @@ def drive(
     mode = DriveMode.UNTIL_DONE if until_done else DriveMode.UNTIL_PARK
 
     async def work() -> tuple[DriveResult[Any], Checkpoint]:
-        async with opened(db, read_only=False) as store:
-            await Operator(store).show(key)
-            async with loaded(factory, store) as executor:
-                if not as_json:
-                    executor.observe(lambda event: _tell(event, key))
-                result = await executor.drive(key, mode)
-                return result, await Operator(store).show(key)
+        async with writable(db, key) as store, loaded(factory, store) as executor:
+            if not as_json:
+                executor.observe(lambda event: _tell(event, key))
+            result = await executor.drive(key, mode)
+            return result, await Operator(store).show(key)
 
     result, checkpoint = run(work())
     if as_json:
@@ -123,7 +121,7 @@ def recover(db: DbOption, app: AppOption, as_json: JsonOption = False) -> None:
     factory = find(app)
 
     async def work() -> RecoveryReport:
-        async with opened(db, read_only=False) as store, loaded(factory, store) as executor:
+        async with writable(db) as store, loaded(factory, store) as executor:
             return await recover_all(executor)
 
     report = run(work())

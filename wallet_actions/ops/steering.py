@@ -15,7 +15,7 @@ from wallet_actions.ops import tables
 from wallet_actions.ops.failures import ChangedMeanwhileError
 from wallet_actions.ops.options import AgeOption, DbOption, IdArgument, JsonOption, KindArgument, YesOption
 from wallet_actions.ops.records import action_record, coin_record
-from wallet_actions.ops.target import coins_held, key_of, opened
+from wallet_actions.ops.target import coins_held, key_of, opened, writable
 from wallet_actions.ops.terminal import confirm, emit, run, say
 from wallet_actions.ops.text import counted
 
@@ -36,7 +36,7 @@ def cancel(kind: KindArgument, id: IdArgument, db: DbOption, as_json: JsonOption
     key = key_of(kind, id)
 
     async def request() -> tuple[Checkpoint, str]:
-        async with opened(db, read_only=False) as store:
+        async with writable(db, key) as store:
             operator = Operator(store)
             is_noted = await operator.request_cancel(key)
             checkpoint = await operator.show(key)
@@ -94,7 +94,7 @@ def stop(kind: KindArgument, id: IdArgument, db: DbOption, yes: YesOption = Fals
     confirm("Stop it?", yes=yes)
 
     async def end() -> Checkpoint:
-        async with opened(db, read_only=False) as store:
+        async with writable(db, key) as store:
             operator = Operator(store)
             current = await operator.show(key)
             if not yes and current.version != checkpoint.version:
@@ -163,7 +163,7 @@ def _pause(
 
 
 async def _pause_kind(db: str, kind: str, *, is_paused: bool) -> None:
-    async with opened(db, read_only=False) as store:
+    async with writable(db) as store:
         operator = Operator(store)
         await (operator.pause_kind(kind) if is_paused else operator.resume_kind(kind))
 
@@ -182,7 +182,7 @@ def _change(
     db: str, key: ActionKey, change: Callable[[Operator, ActionKey], Awaitable[Checkpoint]], *, as_json: bool
 ) -> None:
     async def write() -> Checkpoint:
-        async with opened(db, read_only=False) as store:
+        async with writable(db, key) as store:
             return await change(Operator(store), key)
 
     checkpoint = run(write())
@@ -202,7 +202,7 @@ def prune(db: DbOption, older_than: AgeOption, as_json: JsonOption = False) -> N
     """
 
     async def forget() -> int:
-        async with opened(db, read_only=False) as store:
+        async with writable(db) as store:
             return await Operator(store).prune(older_than)
 
     pruned = run(forget())

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from wallet_actions.coins import ActionKey, Coin, CoinState
+from wallet_actions.errors import UnknownActionError
 from wallet_actions.ops.failures import CommandError, NoDatabaseError
 from wallet_actions.store import Store, open_store
 
@@ -46,8 +47,8 @@ def check_present(url: str) -> None:
 
 
 @asynccontextmanager
-async def opened(db: str, *, read_only: bool = True) -> AsyncIterator[Store]:
-    """Open the store that the user named.
+async def opened(db: str) -> AsyncIterator[Store]:
+    """Open the store that the user named, to be read only.
 
     Raises:
         NoDatabaseError: there is none; none is made.
@@ -55,7 +56,27 @@ async def opened(db: str, *, read_only: bool = True) -> AsyncIterator[Store]:
     """
     url = url_of(db)
     check_present(url)
-    async with open_store(_read_only(url) if read_only else url) as store:
+    async with open_store(_read_only(url)) as store:
+        yield store
+
+
+@asynccontextmanager
+async def writable(db: str, key: ActionKey | None = None) -> AsyncIterator[Store]:
+    """Open the store that the user named, to be written.
+
+    It is opened to be read first, so that what is not ours, of another schema, or does not have the action is not
+    touched at all, and an operator never migrates a database under the app that uses it.
+
+    Args:
+        key: an action that has to be there.
+    Raises:
+        UnknownActionError: it is not.
+        NoDatabaseError, WalletActionError: see `opened`.
+    """
+    async with opened(db) as store:
+        if key is not None and await store.load(key) is None:
+            raise UnknownActionError(*key)
+    async with open_store(url_of(db)) as store:
         yield store
 
 

@@ -88,9 +88,10 @@ def facts(
     connection: sqlite3.Connection, kind: str | None, key: str | None, after: int, limit: int
 ) -> list[tuple[int, Fact]]:
     """See `Store.facts`."""
-    terms, values = ["row > ?"], [after]
-    parameters: list[Any] = [*values]
-    for column, value in (("kind", kind), ("key", key)):
+    terms = ["row > ?"]
+    parameters: list[Any] = [after]
+    # Without a key the index of kinds and keys is not taken: the whole kind would be sorted for each page.
+    for column, value in (("kind" if key is not None else "+kind", kind), ("key", key)):
         if value is not None:
             terms.append(f"{column} = ?")
             parameters.append(value)

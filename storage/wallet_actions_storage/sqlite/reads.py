@@ -23,20 +23,23 @@ from wallet_actions_storage.sqlite.rows import (
 
 _LOAD = f"SELECT {ACTION_COLUMNS} FROM wa_actions WHERE kind = ? AND id = ?"
 _NOT_PAUSED = "kind NOT IN (SELECT kind FROM wa_paused_kinds)"
+_WAKE_COLUMNS = "kind, id, wake_at, updated_at, row"
+_SILENT_COLUMNS = "kind, id, updated_at, updated_at, row"
+_PARKED = f"FROM wa_actions WHERE status = 'parked' AND ended_at IS NULL AND {_NOT_PAUSED}"
+_RUNS = f"FROM wa_actions WHERE status = 'running' AND ended_at IS NULL AND {_NOT_PAUSED}"
+# In two parts, each in the order of the index: with one comparison of (wake_at, row) every page would begin by passing
+# over all that are due at the moment where the last one ended.
 _WAKES = (
-    "SELECT kind, id, wake_at, updated_at, row FROM wa_actions"
-    f" WHERE status = 'parked' AND ended_at IS NULL AND wake_at <= ? AND (wake_at, row) > (?, ?) AND {_NOT_PAUSED}"
-    " ORDER BY wake_at, row LIMIT ?"
+    f"SELECT {_WAKE_COLUMNS} {_PARKED} AND wake_at = ?1 AND row > ?2 AND wake_at <= ?3"
+    f" UNION ALL SELECT {_WAKE_COLUMNS} {_PARKED} AND wake_at > ?1 AND wake_at <= ?3"
+    " ORDER BY wake_at, row LIMIT ?4"
 )
-_IDLE = (
-    "SELECT kind, id, updated_at, updated_at, row FROM wa_actions"
-    f" WHERE status = 'parked' AND ended_at IS NULL AND wake_at IS NULL AND row > ? AND {_NOT_PAUSED}"
-    " ORDER BY row LIMIT ?"
-)
+_IDLE = f"SELECT {_SILENT_COLUMNS} {_PARKED} AND wake_at IS NULL AND row > ? ORDER BY row LIMIT ?"
+# In two parts for the same reason: those without a wake time, which are most, stand in the order of their rows.
 _RUNNING = (
-    "SELECT kind, id, updated_at, updated_at, row FROM wa_actions INDEXED BY wa_actions_open"
-    f" WHERE status = 'running' AND ended_at IS NULL AND updated_at < ? AND row > ? AND {_NOT_PAUSED}"
-    " ORDER BY row LIMIT ?"
+    f"SELECT {_SILENT_COLUMNS} {_RUNS} AND wake_at IS NULL AND row > ?1 AND updated_at < ?2"
+    f" UNION ALL SELECT {_SILENT_COLUMNS} {_RUNS} AND wake_at IS NOT NULL AND row > ?1 AND updated_at < ?2"
+    " ORDER BY row LIMIT ?3"
 )
 _HISTORY = (
     "WITH RECURSIVE past AS ("
@@ -65,8 +68,8 @@ def list_actions(
     """See `Store.list_actions`."""
     if (statuses is not None and not statuses) or (kinds is not None and not kinds):
         return []
-    source, terms, parameters = "wa_actions", ["row > ?"], [after]
-    values: list[Any] = [*parameters]
+    source, terms = "wa_actions", ["row > ?"]
+    values: list[Any] = [after]
     if statuses is not None:
         terms.append(f"status IN ({', '.join('?' * len(statuses))})")
         values += [status.value for status in statuses]
@@ -75,8 +78,9 @@ def list_actions(
             source += " INDEXED BY wa_actions_open"
             terms.append("ended_at IS NULL")
     if kinds is not None:
-        terms.append(f"kind IN ({', '.join('?' * len(kinds))})")
+        terms.append(f"+kind IN ({', '.join('?' * len(kinds))})")
         values += kinds
+    # The plus keeps SQLite from taking the index of kinds and ids, for which it would sort the whole kind for each page.
     sql = f"SELECT {ACTION_COLUMNS} FROM {source} WHERE {' AND '.join(terms)} ORDER BY row LIMIT ?"
     return [to_action(row) for row in connection.execute(sql, (*values, max(0, limit))).fetchall()]
 
@@ -93,8 +97,9 @@ def count_actions(connection: sqlite3.Connection) -> dict[tuple[str, Status], in
 def wakes(connection: sqlite3.Connection, until: datetime | None, after: Wake | None, limit: int) -> list[Wake]:
     """See `Store.wakes`."""
     latest = _ALWAYS if until is None else to_micros(until)
-    cursor = (_NEVER, 0) if after is None else (to_micros(after.wake_at), after.row)
-    return [to_wake(row) for row in connection.execute(_WAKES, (latest, *cursor, max(0, limit))).fetchall()]
+    wake_at, row = (_NEVER, 0) if after is None else (to_micros(after.wake_at), after.row)
+    parameters = (wake_at, row, latest, max(0, limit))
+    return [to_wake(found) for found in connection.execute(_WAKES, parameters).fetchall()]
 
 
 def idle(connection: sqlite3.Connection, after: int, limit: int) -> list[Wake]:
@@ -104,7 +109,7 @@ def idle(connection: sqlite3.Connection, after: int, limit: int) -> list[Wake]:
 
 def running(connection: sqlite3.Connection, before: datetime, after: int, limit: int) -> list[Wake]:
     """See `Store.running`."""
-    parameters = (to_micros(before), after, max(0, limit))
+    parameters = (after, to_micros(before), max(0, limit))
     return [to_wake(row) for row in connection.execute(_RUNNING, parameters).fetchall()]
 
 

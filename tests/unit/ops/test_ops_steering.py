@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -18,25 +17,17 @@ def db(tmp_path: Path) -> Path:
     return make(tmp_path / "shop.db", *ORDERS)
 
 
-class Keyboard(io.StringIO):
-    """A person who answers, after something has happened behind the prompt."""
-
-    def __init__(self, answer: str, meanwhile: Any = lambda: None) -> None:
-        super().__init__(answer)
-        self.meanwhile = meanwhile
-
-    def readline(self, size: int | None = -1, /) -> str:
-        self.meanwhile()
-        return super().readline()
-
-
 @pytest.fixture
 def answer(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Put a person before the terminal."""
+    """Put a person before the terminal, who answers after something has happened behind the prompt."""
 
     def sit(text: str, meanwhile: Any = lambda: None) -> None:
+        def type_it() -> str:
+            meanwhile()
+            return text
+
         monkeypatch.setattr(terminal, "is_interactive", lambda: True)
-        monkeypatch.setattr(terminal, "read_answer", Keyboard(text, meanwhile).readline)
+        monkeypatch.setattr(terminal, "read_answer", type_it)
 
     return sit
 
