@@ -117,11 +117,11 @@ async def run(order: Order) -> None:
     def hook(boundary: Boundary) -> None:
         nonlocal first_write
         if not is_operating:
-            first_write = boundary.write
+            first_write = boundary.number
         if order.kill is not None and (is_operating or order.kill.since == "process"):
             offset = first_write if order.kill.since == "operation" else 0
             kill_at(order.kill.write + offset, order.kill.moment)(boundary)
-        say("write", write=boundary.write - first_write, moment=boundary.moment, phase=boundary.phase)
+        say("write", write=boundary.number - first_write, moment=boundary.moment, phase=boundary.phase)
 
     def observe(event: Event) -> None:
         if event.kind is not EventKind.STARTED:

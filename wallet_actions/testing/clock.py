@@ -16,7 +16,8 @@ class FakeClock:
     Args:
         start: the wall clock at the beginning, UTC.
         auto: step on its own to the next wake time once nothing has asked the clock for `patience` of real time.
-        patience: how long that is; longer than a call to a store or a peer takes.
+        patience: how long that is; longer than a call to a store or a peer takes. With 0 every wait ends at once, at
+            the time it waited for: right where one task at a time waits.
     """
 
     def __init__(
@@ -94,6 +95,10 @@ class FakeClock:
     def _timer(self, delay: timedelta) -> asyncio.Event:
         event = asyncio.Event()
         due_s = self._monotonic_s + max(0.0, delay.total_seconds())
+        if self._auto and not self._patience_s:
+            self._move_to(due_s)
+            event.set()
+            return event
         heapq.heappush(self._waiters, (due_s, next(self._tickets), event))
         self._touch()
         return event
@@ -109,7 +114,7 @@ class FakeClock:
         self._monotonic_s = monotonic_s
 
     def _touch(self) -> None:
-        if not self._auto:
+        if not self._auto or not self._patience_s:
             return
         if self._jump is not None:
             self._jump.cancel()

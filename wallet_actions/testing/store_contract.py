@@ -17,13 +17,14 @@ asyncio coroutines that run by the pytest plugin which comes with anyio; they ne
 
 from wallet_actions.testing.contract.actions import CreateContract, SaveContract
 from wallet_actions.testing.contract.base import StoreHooks
+from wallet_actions.testing.contract.callers import CancelledCallerContract, CloseContract
 from wallet_actions.testing.contract.coins import CoinContract
 from wallet_actions.testing.contract.course import CancelContract, ChildContract, HistoryContract
 from wallet_actions.testing.contract.ledger import CoinQueryContract, CounterContract, FactContract
 from wallet_actions.testing.contract.listing import ListContract, PruneContract, WakeContract
 from wallet_actions.testing.contract.records import DurableContract, FidelityContract, NoSqlContract
 from wallet_actions.testing.contract.sql import SqlContract
-from wallet_actions.testing.contract.units import CancelledCallerContract, CloseContract, UnitContract
+from wallet_actions.testing.contract.units import UnitContract
 
 __all__ = ["SqlStoreContract", "StoreContract", "StoreHooks"]
 

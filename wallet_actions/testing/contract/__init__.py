@@ -3,5 +3,5 @@
 import pytest
 
 # pytest explains a failed assertion only in modules that it was told of before they were imported.
-for _module in ("base", "actions", "coins", "course", "ledger", "listing", "records", "sql", "units"):
+for _module in ("base", "actions", "callers", "coins", "course", "ledger", "listing", "records", "sql", "units"):
     pytest.register_assert_rewrite(f"{__name__}.{_module}")

@@ -31,7 +31,8 @@ class StoreHooks:
         """Make a store, not open yet, on data that belongs to this folder.
 
         Called again with the same folder, also while the first store is still open, it answers with another store on
-        the same data, as a second process or a restart would have it.
+        the same data, as a second process or a restart would have it. (A store that one process has to itself
+        overrides `test_two_stores_on_the_same_data`.)
         """
         raise NotImplementedError("a contract suite says how its store is made")
 

@@ -249,6 +249,8 @@ class CoinContract(StoreHooks):
             gone, ended = (CoinState.RESERVED, key("gone")), (CoinState.RESERVED, key("b"))
             assert [found.id for found in await store.orphans()] == ["lost 1", "lost 2"]
             assert len(await store.orphans(limit=1)) == 1
+            assert await store.prune(at(100)) == 1
+            assert [found.payload for found in await store.orphans()] == [SECRET, SECRET]
             assert await states(store, "lost 1", "lost 2") == [gone, ended]
             assert await store.release_orphans(["held", "spent", "free", "unknown", "lost 2"]) == 1
             assert await states(store, "held", "spent", "free", "lost 1", "lost 2") == [
@@ -259,6 +261,7 @@ class CoinContract(StoreHooks):
                 FREE,
             ]
             assert await store.release_orphans(["lost 2"]) == 0
+            assert await store.release_orphans([]) == 0
             assert [found.id for found in await store.orphans()] == ["lost 1"]
 
     async def test_payloads_are_not_told(self, store: Store) -> None:

@@ -161,7 +161,7 @@ class CounterContract(StoreHooks):
         assert await store.counters() in ({}, {"n": 0})
 
     async def test_a_counter_ends(self, store: Store) -> None:
-        """L-C12: values beyond 64 bits are refused, rather than wrapped or rounded; those before are still given out."""
+        """L-C12: values beyond 64 bits are refused, not wrapped or rounded; those before are still given out."""
         await store.create(new("a", Delta(counters=(("n", MAX_AMOUNT - 2),))))
         with pytest.raises(UsageError):
             await store.allocate("n", 3)

@@ -85,7 +85,7 @@ class ListContract(StoreHooks):
         }
 
     async def test_the_latest_write_is_told(self, store: Store) -> None:
-        """L-B5: None at first, then the greatest time of any action's write, never less."""
+        """L-B5: None at first, then the greatest time of any write or request to cancel, never less."""
         assert await store.last_write_at() is None
         await store.create(new("a", time=at(5)))
         assert await store.last_write_at() == at(5)
@@ -95,6 +95,10 @@ class ListContract(StoreHooks):
         await done(store, "b", 2, time=at(8))
         await store.prune(at(100))
         assert await store.last_write_at() == at(9)
+        await store.request_cancel(key("a"), at(7))
+        assert await store.last_write_at() == at(9)
+        await store.request_cancel(key("a"), at(11))
+        assert await store.last_write_at() == at(11)
 
 
 class WakeContract(StoreHooks):

@@ -11,7 +11,14 @@ from typing import Any
 import pytest
 
 from wallet_actions.checkpoint import Status
-from wallet_actions.errors import InvariantError, ReservationError, StatementError, UsageError, VersionConflictError
+from wallet_actions.errors import (
+    InvariantError,
+    ReservationError,
+    StatementError,
+    StoreUnavailableError,
+    UsageError,
+    VersionConflictError,
+)
 from wallet_actions.store import Delta, Statement, Store
 from wallet_actions.testing.contract.base import (
     SECRET,
@@ -214,6 +221,14 @@ class SqlContract(StoreHooks):
         assert self.app_rows(tmp_path) == ["1"]
         assert [(row.id, row.version) for row in await store.list_actions()] == [("a", 0)]
         assert await store.counters() == {}
+
+    async def test_a_closed_store_has_no_transactions(self, tmp_path: Path) -> None:
+        """The block is not entered."""
+        async with self.make_store(tmp_path) as store:
+            await self.make_app_table(store)
+        with pytest.raises(StoreUnavailableError):
+            async with store.transaction():
+                pytest.fail("a transaction was opened on a closed store")
 
     async def test_writes_of_other_tasks_wait_for_the_block(self, store: Store, tmp_path: Path) -> None:
         """L-B1: they are neither refused nor part of it, and commit after it, also when it is rolled back."""

@@ -1,0 +1,209 @@
+"""A small universe for an action: its store, its peers, its clock, and the truth about its money."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any, ClassVar, Generic
+
+from typing_extensions import TypeVar
+
+from wallet_actions.action import Action
+from wallet_actions.checkpoint import Status
+from wallet_actions.events import Observer
+from wallet_actions.executor import Executor
+from wallet_actions.recovery import recover
+from wallet_actions.registry import Registry
+from wallet_actions.store import Store
+from wallet_actions.testing import oracles
+from wallet_actions.testing.clock import FakeClock
+from wallet_actions.testing.life import FaultKind, Life
+from wallet_actions.transition import Start
+from wallet_actions_storage import MemoryStore
+
+WalletT = TypeVar("WalletT")
+
+SYNC = timedelta(minutes=5)
+MOST_ROUNDS = 400
+
+
+class World(ABC, Generic[WalletT]):
+    """What a test of an action needs to know. Subclass it; a fresh one is made for every run.
+
+    Class attributes:
+        kinds: the classes of actions that can be driven in it.
+        faults: the faults of peers that a sweep tries. Leave out those that a peer without keys cannot bear.
+    """
+
+    kinds: ClassVar[Sequence[type[Action[Any, Any, Any]]]] = ()
+    faults: ClassVar[Sequence[FaultKind]] = tuple(FaultKind)
+
+    def __init__(self) -> None:
+        self.clock = FakeClock(auto=True, patience=timedelta(0))
+        self._memory = MemoryStore()
+
+    @abstractmethod
+    def wallet(self, life: Life, store: Store) -> WalletT:
+        """What the app hands to the engine in one life of its process, the peers wrapped by `life.peer`.
+
+        Called anew for each life: what a process only remembers is gone after a crash, what the peers know is not.
+        """
+
+    def store(self) -> Store:
+        """The store, not open; each call gives the same data. By default in memory."""
+        return self._memory.peer()
+
+    async def prepare(self, store: Store) -> None:
+        """Fill the store before the first life: coins to spend, say."""
+
+    async def owed(self) -> oracles.Sums | None:
+        """What is outstanding in each account and unit by the peers' own books; None is not compared."""
+        return None
+
+    def effects(self) -> Mapping[str, int]:
+        """How many effects each key had at the peers; more than one is a violation."""
+        return {}
+
+    def secrets(self) -> Iterable[str]:
+        """What must not appear in any log, error, repr or history."""
+        return ()
+
+    def garbage(self, name: str, answer: Any) -> Any:
+        """What an answer becomes when it is garbage."""
+        return "<html>502 Bad Gateway</html>"
+
+    def contradict(self, name: str, answer: Any) -> Any:
+        """What an answer becomes when it says otherwise; by default it stays."""
+        return answer
+
+    def exempt(self, fault: FaultKind, name: str) -> bool:
+        """Whether a fault of a call is beyond what the action can stand, by its own documentation."""
+        return False
+
+    async def close(self) -> None:
+        """Give back what the world holds."""
+
+    # What the kit does with it
+
+    @asynccontextmanager
+    async def process(self, life: Life, observers: Sequence[Observer] = ()) -> AsyncIterator[Executor]:
+        """One process of the app, on the world's store, for as long as its life lasts."""
+        life.garbage, life.contradict = self.garbage, self.contradict
+        life.slow = lambda: self.clock.sleep(timedelta(minutes=1))
+        async with self.store() as store:
+            seen = life.store(store)
+            yield self.executor(seen, self.wallet(life, seen), observers)
+
+    def executor(self, store: Store, wallet: WalletT, observers: Sequence[Observer] = ()) -> Executor:
+        """The executor of one process."""
+        return Executor(store, wallet, Registry(self.kinds), clock=self.clock, observers=observers)
+
+    async def settle(self, executor: Executor) -> None:
+        """Drive everything, in its time, until it has ended or nothing moves any more."""
+        for _ in range(MOST_ROUNDS):
+            waiting = [
+                action
+                for action in await oracles.all_actions(executor.store)
+                if action.status in (Status.RUNNING, Status.PARKED)
+            ]
+            if not waiting:
+                return
+            now = self.clock.now()
+            due = [
+                action
+                for action in waiting
+                if action.status is Status.RUNNING or (action.wake_at is not None and action.wake_at <= now)
+            ]
+            if not due:
+                wakes = [action.wake_at for action in waiting if action.wake_at is not None]
+                due = [action for action in waiting if action.wake_at is None] if not wakes else []
+                await self.clock.sleep(min(wakes) - now if wakes else SYNC)
+            for action in due:
+                await executor.drive(action.key)
+
+    async def live(self, life: Life, starts: Sequence[Start], *, observers: Sequence[Observer] = ()) -> None:
+        """One life: recover as at start-up, start the actions as the app does at every start, drive them.
+
+        Raises:
+            Crashed: as planned; perhaps inside of a group.
+        """
+        async with self.process(life, observers) as executor:
+            try:
+                await self._course(executor, starts)
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if task is None or task is not life.cancelled:
+                    raise
+                # The planned cancellation came through. The process lives on: nothing may be left locked in it.
+                life.cancelled = None
+                task.uncancel()
+                await self._course(executor, starts)
+            await life.end()
+
+    async def _course(self, executor: Executor, starts: Sequence[Start]) -> None:
+        await recover(executor)
+        for start in starts:
+            await executor.start(start.action, start.changes)
+        await self.settle(executor)
+
+    async def check(self, said: Iterable[str] = ()) -> list[str]:
+        """Ask every oracle. To be asked once faults have stopped and everything had its chance to end.
+
+        Args:
+            said: what was logged meanwhile.
+        """
+        async with self.store() as store:
+            found = await oracles.all_ended(store)
+            found += await oracles.held_rightly(store)
+            found += await oracles.history_complete(store)
+            found += await oracles.terminal_is_final(store)
+            owed = await self.owed()
+            if owed is not None:
+                found += await oracles.conserved(store, owed)
+            found += oracles.once(self.effects())
+            secrets = list(self.secrets())
+            if secrets:
+                found += oracles.unspoken([*said, *await oracles.spoken_by(store)], secrets)
+            return found
+
+    async def ending(self) -> dict[str, object]:
+        """How it ended, to be compared with a run in peace."""
+        async with self.store() as store:
+            end = await oracles.ending(store)
+        return end | {f"effect {key}": count for key, count in self.effects().items()}
+
+
+class Listener(logging.Handler):
+    """Collects everything that is logged, as text, arguments and tracebacks included."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.said: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep it."""
+        extra = {name: value for name, value in record.__dict__.items() if name not in _STANDARD}
+        self.said.append(
+            f"{record.getMessage()} {extra} {record.exc_info[1]!r}"
+            if record.exc_info
+            else f"{record.getMessage()} {extra}"
+        )
+
+    def __enter__(self) -> Listener:
+        root = logging.getLogger()
+        self._level = root.level
+        root.setLevel(logging.DEBUG)
+        root.addHandler(self)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        root = logging.getLogger()
+        root.removeHandler(self)
+        root.setLevel(self._level)
+
+
+_STANDARD = frozenset(logging.makeLogRecord({}).__dict__)
