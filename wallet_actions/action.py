@@ -23,8 +23,13 @@ ResultT = TypeVar("ResultT", default=None)
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
 """Turns the stored state of one schema version into the next one's; plain JSON in, plain JSON out."""
 
-PERSISTED = ConfigDict(frozen=True, extra="forbid", ser_json_bytes="base64", val_json_bytes="base64")
-"""The configuration of every model that is stored; give it to models of your own that a phase holds."""
+PERSISTED = ConfigDict(
+    frozen=True, extra="forbid", ser_json_bytes="base64", val_json_bytes="base64", hide_input_in_errors=True
+)
+"""The configuration of every model that is stored; give it to models of your own that a phase holds.
+
+A validation error does not quote what it was given: that may be a secret.
+"""
 
 
 class Phase(BaseModel):
@@ -98,7 +103,9 @@ class Action(BaseModel, ABC, Generic[WalletT, PhaseT, ResultT]):
         Raises:
             pydantic.ValidationError: not a phase of this action.
         """
-        return type(self).model_validate({**self.__dict__, "phase": phase})
+        # Not all of __dict__: a cached property lives there too.
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        return type(self).model_validate({**fields, "phase": phase})
 
     @abstractmethod
     async def advance(self, wallet: WalletT) -> Transition[Self, ResultT]:

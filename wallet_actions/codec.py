@@ -1,8 +1,8 @@
 """Actions and results as canonical JSON, and back.
 
 Equal values give equal text (L-S8): keys are sorted, sets too. Sensitive values are written in full, since they are
-needed again; that is why the text itself is sensitive. The first time that a shape of an action is written it is read
-back and compared, so a field that cannot survive the disk is found at once and not after a crash.
+needed again; that is why the text itself is sensitive. Whatever is written is read back and compared first, so a value
+that cannot survive the disk is found at once and not after a crash.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import json
 from collections.abc import Set as AbstractSet
 from typing import Any
 
-from pydantic import BaseModel, SecretBytes, SecretStr, TypeAdapter, ValidationError
-from pydantic_core import PydanticSerializationError, to_jsonable_python
+from pydantic import BaseModel, ConfigDict, PydanticUserError, SecretBytes, SecretStr, TypeAdapter, ValidationError
+from pydantic_core import to_jsonable_python
 
 from wallet_actions.errors import InvariantError
 
@@ -52,7 +52,7 @@ class ResultCodec:
 
     def __init__(self, kind: str, result_type: Any) -> None:
         self._kind = kind
-        self._adapter: TypeAdapter[Any] = TypeAdapter(type(None) if result_type is None else result_type)
+        self._adapter = _adapter(type(None) if result_type is None else result_type)
 
     def encode(self, result: Any) -> str:
         """Write a result.
@@ -63,14 +63,15 @@ class ResultCodec:
         try:
             # Validated first: `Done` may carry anything, and what is stored has to be readable for ever.
             checked = self._adapter.validate_python(result)
-            text = canonical_json(self._adapter.dump_python(checked))
+            text = canonical_json(self._adapter.dump_python(checked, warnings=False))
             restored = self._adapter.validate_json(text)
-        except (ValidationError, PydanticSerializationError, TypeError, ValueError, RecursionError) as error:
+            is_kept = restored == checked
+        except Exception as error:  # noqa: BLE001 validators and serializers are other people's code
             raise InvariantError(
                 f"{self._kind}: the result is not what the action declares ({fault(error)})",
                 rule="Done carries the declared result",
             ) from None
-        if restored != checked:
+        if not is_kept:
             raise InvariantError(
                 f"{self._kind}: the result does not survive being stored", rule="a result reads back as it was"
             )
@@ -83,6 +84,13 @@ class ResultCodec:
             ValueError: the text is not a result of this kind.
         """
         return self._adapter.validate_json("null" if text is None else text)
+
+
+def _adapter(result_type: Any) -> TypeAdapter[Any]:
+    try:
+        return TypeAdapter(result_type, config=ConfigDict(val_json_bytes="base64", hide_input_in_errors=True))
+    except PydanticUserError:  # a model has a configuration of its own
+        return TypeAdapter(result_type)
 
 
 def fault(error: Exception) -> str:

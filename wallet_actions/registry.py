@@ -40,7 +40,8 @@ class Kind:
         self.upgrades = dict(action_class.upgrades)
         self.phases: dict[str, type[Phase]] = _phases(name, phase_type)
         self.result = ResultCodec(name, result_type)
-        self._proven: set[type[Phase]] = set()
+        if type(self.schema_version) is not int or self.schema_version < 1:
+            raise UsageError(f"{name}: a schema version is an integer from 1 on")
         missing = [version for version in range(1, self.schema_version) if version not in self.upgrades]
         if missing:
             raise UsageError(f"{name}: schema version {self.schema_version} has no upgrade from {missing}")
@@ -52,31 +53,21 @@ class Kind:
             InvariantError: it cannot be stored, or would not read back equal.
         """
         try:
-            fields = action.model_dump()
+            # No warnings: they quote the value. What they would warn of does not read back.
+            fields = action.model_dump(warnings=False)
             fields["phase"]["tag"] = action.phase.tag
             text = canonical_json(fields)
-            if type(action.phase) not in self._proven:
-                self._prove(action, text)
-        except (TypeError, ValueError, RecursionError) as error:
+            restored = self.action_class.model_validate_json(text)
+            lost = [] if restored == action else _differences(restored, action)
+        except Exception as error:  # noqa: BLE001 validators and serializers are other people's code
             raise InvariantError(
                 f"{action.key}: its state cannot be stored ({fault(error)})", rule="a state is JSON"
             ) from None
-        return text
-
-    def _prove(self, action: AnyAction, text: str) -> None:
-        restored = self.action_class.model_validate_json(text)
-        if restored != action:
-            fields = [
-                f"{part}{name}"
-                for part, new, old in (("", restored, action), ("phase.", restored.phase, action.phase))
-                for name in type(old).model_fields
-                if name != "phase" and getattr(new, name, None) != getattr(old, name)
-            ]
+        if lost:
             raise InvariantError(
-                f"{action.key}: {', '.join(fields) or 'its state'} would not read back as it was",
-                rule="a state reads back as it was",
+                f"{action.key}: {', '.join(lost)} would not read back as it was", rule="a state reads back as it was"
             )
-        self._proven.add(type(action.phase))
+        return text
 
     def decode(self, checkpoint: Checkpoint) -> AnyAction:
         """Read an action from its row, upgrading it where it is of an older schema.
@@ -99,11 +90,13 @@ class Kind:
                     fields = self.upgrades[version](fields)
                 text = canonical_json(fields)
             action = self.action_class.model_validate_json(text)
+            is_same = action.key == key
         except ValidationError as error:
             raise _undecodable(key, f"has a state that this code cannot read ({fault(error)})") from None
-        except Exception as error:  # noqa: BLE001 an upgrade function is other people's code: isolate it (L-D12)
-            raise _undecodable(key, f"could not be upgraded ({type(error).__name__})") from None
-        if action.key != key:
+        except Exception as error:  # noqa: BLE001 upgrade functions and ids are other people's code: isolate (L-D12)
+            what = "upgraded" if checkpoint.schema_version < self.schema_version else "read"
+            raise _undecodable(key, f"could not be {what} ({type(error).__name__})") from None
+        if not is_same:
             raise _undecodable(key, f"has a state that says {action.id}")
         return action
 
@@ -132,7 +125,7 @@ class Registry:
         Raises:
             UsageError: its class is not registered.
         """
-        kind = self._kinds.get(action.kind)
+        kind = self._kinds.get(action.kind) if isinstance(action, Action) else None
         if kind is None or type(action) is not kind.action_class:
             raise UsageError(f"{type(action).__name__} is not registered; give it to the engine's kinds")
         return kind
@@ -164,6 +157,16 @@ def _arguments(action_class: type[AnyAction]) -> tuple[Any, Any]:
             _, phase_type, result_type = metadata["args"]
             return phase_type, result_type
     raise UsageError(f"{action_class.__name__} needs its types: Action[Wallet, PhaseA | PhaseB, Result]")
+
+
+def _differences(restored: AnyAction, action: AnyAction) -> list[str]:
+    lost = [
+        f"{part}{name}"
+        for part, new, old in (("", restored, action), ("phase.", restored.phase, action.phase))
+        for name in type(old).model_fields
+        if name != "phase" and getattr(new, name, None) != getattr(old, name)
+    ]
+    return lost or ["its state"]
 
 
 def _phases(kind: str, phase_type: Any) -> dict[str, type[Phase]]:

@@ -4,7 +4,9 @@ Nothing is written here. The table of what an error means (L-D6, L-D7, L-D12):
 
     raised                     then
     RejectedError              on_rejection decides; only the action's author may call a refusal a proof
-    TransientError             attempts + 1, on_retry decides
+    RejectedError in on_cancel the peer will not call it back: the request is refused, the action goes on
+    TransientError             attempts + 1, on_retry decides; if that raises in its turn, the rows below and the
+                               back-off do
     ReservationError           the same: a coin was taken between looking and writing
     ConfigurationError         parked long, the operator is told
     InvariantError             stuck
@@ -12,15 +14,18 @@ Nothing is written here. The table of what an error means (L-D6, L-D7, L-D12):
     what `classify` calls      treated as such, but never as a rejection: a status code alone proves nothing
       transient or configuration
     anything else              a fault: retried on the back-off within the fault budget, then stuck
-    CancelledError             goes through; nothing is written, and the step runs again
+    CancelledError             goes through; nothing is written, and the step runs again. Where nobody cancelled the
+                               task, a call was cut off beneath it: transient
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
+import asyncio
+from collections.abc import Awaitable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from pathlib import PurePath
-from typing import Any
+from typing import Any, TypeVar
 
 from wallet_actions.action import Action
 from wallet_actions.checkpoint import CancelState, Checkpoint, ErrorRecord
@@ -35,16 +40,18 @@ from wallet_actions.errors import (
     WalletActionError,
 )
 from wallet_actions.retry import RetryPolicy
-from wallet_actions.transition import Done, Failed, Failure, Next, Park
+from wallet_actions.transition import Changes, Done, Failed, Failure, Next, Park
 
 MAX_MESSAGE_LENGTH = 500
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Stuck:
     """The step cannot go on; coins stay held until a person or the next start-up takes it up."""
 
-    error: Exception
+    error: Exception = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +68,14 @@ class Decision:
         is_failure: whether the attempt counts as failed.
         is_fault: whether nobody had classified the error.
         needs_operator: whether only a person can mend it.
+        is_cancel_answer: whether it is what `on_cancel` answered.
     """
 
     answer: Next[Any] | Park[Any] | Done[Any] | Failed | Stuck | Refused
     is_failure: bool = False
     is_fault: bool = False
     needs_operator: bool = False
+    is_cancel_answer: bool = False
 
 
 async def decide(
@@ -79,18 +88,14 @@ async def decide(
     """
     try:
         if checkpoint.cancel is CancelState.REQUESTED:
-            answer = await action.on_cancel(wallet)
-            if answer is None:
-                return Decision(Refused())
-        else:
-            answer = await action.advance(wallet)
-        return _checked(answer, action)
+            return await _asked_to_cancel(action, wallet)
+        return _checked(await _uncut(action.advance(wallet)), action)
     except RejectedError as error:
         rejection = error
     except Exception as error:  # noqa: BLE001 whatever an author's code raises is isolated here (L-D12)
         return await after_error(error, action, wallet, checkpoint, policy, now)
     try:
-        return _checked(await action.on_rejection(wallet, rejection), action)
+        return _checked(await _uncut(action.on_rejection(wallet, rejection)), action)
     except Exception as error:  # noqa: BLE001 as above
         return await after_error(error, action, wallet, checkpoint, policy, now)
 
@@ -108,8 +113,55 @@ async def after_error(
     Raises:
         StoreUnavailableError: the error is the store's own.
     """
-    known = error if isinstance(error, WalletActionError) else classify(error, now=now)
-    attempts = checkpoint.attempts + 1
+    try:
+        known = _known(error, now)
+        if not isinstance(known, TransientError | ReservationError):
+            return _unasked(error, action, checkpoint, policy, now)
+        failure = Failure(known, checkpoint.attempts + 1, _delay(known, checkpoint, policy))
+        try:
+            answer = _checked(await _uncut(action.on_retry(wallet, failure)), action).answer
+        except Exception as second:  # noqa: BLE001 as in decide
+            return _unasked(second, action, checkpoint, policy, now)
+        if isinstance(answer, Park) and answer.error is None:
+            answer = replace(answer, error=known)  # what caused it is told in any case (L-D3)
+        return Decision(answer, is_failure=not isinstance(answer, Next | Done))
+    except StoreUnavailableError:
+        raise
+    except Exception as unexpected:  # noqa: BLE001 a wait strategy is other people's code too
+        return Decision(Stuck(unexpected), is_failure=True, is_fault=True)
+
+
+async def _asked_to_cancel(action: Action[Any, Any, Any], wallet: Any) -> Decision:
+    try:
+        answer = await _uncut(action.on_cancel(wallet))
+    except RejectedError:
+        # The peer will not call it back: that is no proof that it has failed, rather the contrary (L-C5).
+        answer = None
+    if answer is None:
+        return Decision(Refused())
+    return replace(_checked(answer, action), is_cancel_answer=True)
+
+
+async def _uncut(call: Awaitable[T]) -> T:
+    """Wait for an author's code; a cancellation that was not meant for this task is a lost answer like any other.
+
+    A client whose connection is closed beneath a call cancels whoever waits for it. Taken for our own cancellation, it
+    would take down what drives all the other actions (L-D12).
+    """
+    try:
+        return await call
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise TransientError("a call was cut off before its answer came") from None
+
+
+def _unasked(
+    error: Exception, action: Action[Any, Any, Any], checkpoint: Checkpoint, policy: RetryPolicy, now: datetime
+) -> Decision:
+    """What an error leads to where the action's author has no say, or had it."""
+    known = _known(error, now)
     match known:
         case StoreUnavailableError():
             raise known
@@ -120,35 +172,41 @@ async def after_error(
                 Park(action, wake_after=policy.configuration_wait, error=known), is_failure=True, needs_operator=True
             )
         case TransientError() | ReservationError():
-            retry_after = known.retry_after if isinstance(known, TransientError) else None
-            failure = Failure(known, attempts, policy.delay(attempts, retry_after))
-            try:
-                decision = _checked(await action.on_retry(wallet, failure), action)
-            except Exception as second:  # noqa: BLE001 as in decide
-                return _fault(second, action, checkpoint, policy)
-            return Decision(decision.answer, is_failure=not isinstance(decision.answer, Next | Done))
-        case _:
-            return _fault(error, action, checkpoint, policy)
-
-
-def _fault(error: Exception, action: Action[Any, Any, Any], checkpoint: Checkpoint, policy: RetryPolicy) -> Decision:
-    if isinstance(error, InvariantError) or checkpoint.faults >= policy.fault_budget:
+            return Decision(Park(action, wake_after=_delay(known, checkpoint, policy), error=known), is_failure=True)
+    if checkpoint.faults >= policy.fault_budget:
         return Decision(Stuck(error), is_failure=True, is_fault=True)
     wait = policy.delay(checkpoint.attempts + 1)
     return Decision(Park(action, wake_after=wait, error=error), is_failure=True, is_fault=True)
 
 
+def _known(error: Exception, now: datetime) -> Exception | None:
+    return error if isinstance(error, WalletActionError) else classify(error, now=now)
+
+
+def _delay(error: TransientError | ReservationError, checkpoint: Checkpoint, policy: RetryPolicy) -> timedelta:
+    retry_after = error.retry_after if isinstance(error, TransientError) else None
+    return policy.delay(checkpoint.attempts + 1, retry_after)
+
+
 def _checked(answer: object, action: Action[Any, Any, Any]) -> Decision:
+    if isinstance(answer, Next | Park | Done | Failed) and not isinstance(answer.changes, Changes):
+        raise broken(action, f"changes are a Changes, not {type(answer.changes).__name__}")
     match answer:
         case Next(action=following):
             check_successor(action, following)
             if following == action and not _writes_something(answer):
                 raise broken(action, "a step that goes on changes something; park to wait")
             return Decision(answer)
-        case Park(action=following, error=error):
+        case Park(action=following, wake_after=wake_after, error=error):
             check_successor(action, following)
+            if not isinstance(wake_after, timedelta | None) or not isinstance(error, Exception | None):
+                raise broken(action, "a park has a timedelta and an exception, or None")
             return Decision(answer, is_failure=error is not None)
-        case Done() | Failed():
+        case Failed(error=error):
+            if not isinstance(error, Exception | str):
+                raise broken(action, f"a failure has an exception or a sentence, not {type(error).__name__}")
+            return Decision(answer)
+        case Done():
             return Decision(answer)
         case _:
             raise broken(action, f"a step answers Next, Park, Done or Failed, not {type(answer).__name__}")
@@ -173,8 +231,8 @@ def check_successor(action: Action[Any, Any, Any], following: object) -> None:
         raise broken(action, f"a step leads to the same action, not to {type(following).__name__}")
     if following.id != action.id:
         raise broken(action, "an action keeps its id")
-    before, after = action.__dict__, following.__dict__
-    if any(after[name] != value for name, value in before.items() if name != "phase"):
+    names = type(action).model_fields.keys() - {"phase"}
+    if any(getattr(following, name) != getattr(action, name) for name in names):
         raise broken(action, "an action's parameters never change; move by at(phase)")
 
 

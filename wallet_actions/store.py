@@ -11,9 +11,13 @@ Rules that hold for every store (the contract suite in `wallet_actions.testing` 
   open, and the next caller is not affected.
 * Drivers' exceptions do not cross the port. A store that is closed, busy beyond its patience, full or broken raises
   `StoreUnavailableError`, and answers every caller that waits.
-* Records come back as they went in: text unchanged, times in UTC to the microsecond.
+* Records come back as they went in: times in UTC to the microsecond (a time without a zone is a `UsageError`), text
+  unchanged, but for U+0000 and lone surrogates, which a store need not hold. Text is ordered by its UTF-8 bytes.
 
-Order inside a unit: add, release, reserve, spend, counters, facts, statements, the checkpoint, history, children.
+Order inside a unit: the version is checked before anything else, so that a late driver gets `VersionConflictError` even
+where its coins or facts are no longer its own; then add, release, reserve, spend, counters, facts, statements, the
+checkpoint, history, at the end of an action the release of what it still holds, and then the children, who may so
+reserve what their parent frees. `create` first looks whether the action exists.
 """
 
 from __future__ import annotations
@@ -47,8 +51,9 @@ class Delta:
     Attributes:
         add: new coins, spendable. One that is there already with the same account, unit and amount is left as it
             stands, whatever its state: a spent coin never comes back (L-C3). With another it is an `InvariantError`.
+            `state` and `holder` of what is added are ignored, and so is the payload of what is there.
         release: coins that the action holds, to be spendable again. One that it does not hold any more (spendable, or
-            spent) is passed over; one that another action holds is an `InvariantError` (L-C3).
+            spent) is passed over; one that another action holds, or that does not exist, is an `InvariantError` (L-C3).
         reserve: spendable coins that the action shall hold, all or nothing (L-C2). One that it already holds is passed
             over. One that is not spendable raises `ReservationError`; one that does not exist is an `InvariantError`.
         spend: coins that the action holds, to be spent for ever. One that it has spent already is passed over; any
@@ -88,7 +93,7 @@ class Write:
 
     Attributes:
         expected_version: the version last read, ≥ 0.
-        checkpoint: the row as it shall stand; `version` is `expected_version + 1`. `cancel`, `created_at`,
+        checkpoint: the row as it shall stand; `version` is `expected_version + 1`, else `UsageError`. `cancel`, `created_at`,
             `traceparent`, `owner`, `lease_until` and `row` are not written from here: the store keeps what it has.
         event: for the history, see `HistoryEntry`.
         cancel: a new state of the cancel request; None leaves it as it is, so that a request that arrives
@@ -111,7 +116,7 @@ class Created(NamedTuple):
 
 
 class Saved(NamedTuple):
-    """What a save answers: the new version, and whether somebody asked to cancel meanwhile."""
+    """What a save answers: the new version, and whether a request to cancel waits for an answer after this write."""
 
     version: int
     is_cancel_requested: bool
@@ -192,7 +197,8 @@ class Store(Protocol):
         """Note that somebody wants the action cancelled. The version stays as it is (L-S5, L-D11).
 
         A parked action becomes due at once (its `wake_at` becomes `at`, unless that is earlier), so that whoever drives
-        it, in whatever process, comes to answer.
+        it, in whatever process, comes to answer. Asking again wakes it again. `updated_at` stays: it tells of the
+        driver.
 
         Returns:
             False where the action does not exist or has ended. A request that was accepted earlier stays accepted.
@@ -330,7 +336,7 @@ class Store(Protocol):
         Returns:
             The first of them; a new counter starts at 0.
         Raises:
-            UsageError: `count` < 1.
+            UsageError: `count` < 1, or so many values are not left: a counter ends at 2^63 - 1.
         Durability: committed before it returns; values that a crash swallows are never given out again. Idempotent: no.
         """
         ...
@@ -345,8 +351,8 @@ class Store(Protocol):
         """Open a transaction of the embedding app on the store's own writing connection.
 
         What it yields has `await execute(sql, parameters)`, and is what `create` takes as `conn`. It commits when the
-        block ends and rolls back when it raises. Other writes wait meanwhile: keep it short, and give every write in
-        the block that `conn`.
+        block ends and rolls back when it raises. Writes of other tasks wait meanwhile: keep it short. A write in the
+        block without that `conn` raises `UsageError`.
 
         Raises:
             UsageError: the store has no SQL, or a transaction is already open in this task.

@@ -22,7 +22,6 @@ def successor(kind: Kind, checkpoint: Checkpoint, decision: Decision, now: datet
     following = replace(
         checkpoint,
         version=checkpoint.version + 1,
-        schema_version=kind.schema_version,
         updated_at=now,
         wake_at=None,
         attempts=checkpoint.attempts + 1 if decision.is_failure else 0,
@@ -45,7 +44,7 @@ def successor(kind: Kind, checkpoint: Checkpoint, decision: Decision, now: datet
         case Done(result=result):
             return replace(following, status=Status.DONE, result=kind.result.encode(result)), EventKind.DONE
         case Failed(error=error):
-            is_cancelled = checkpoint.cancel is not CancelState.NONE
+            is_cancelled = checkpoint.cancel is CancelState.ACCEPTED or decision.is_cancel_answer
             return (
                 replace(
                     following,
@@ -57,14 +56,12 @@ def successor(kind: Kind, checkpoint: Checkpoint, decision: Decision, now: datet
         case Stuck(error=error):
             return replace(following, status=Status.STUCK, error=record(error)), EventKind.STUCK
         case Refused():
-            kept = replace(
-                checkpoint, version=following.version, updated_at=now, schema_version=checkpoint.schema_version
-            )
-            return kept, EventKind.CANCEL_REFUSED
+            return replace(checkpoint, version=following.version, updated_at=now), EventKind.CANCEL_REFUSED
 
 
 def _moved(kind: Kind, following: Checkpoint, action: Action[Any, Any, Any]) -> Checkpoint:
-    return replace(following, state=kind.encode(action), phase=action.phase.tag)
+    # Only here does the state take this code's shape; a row whose state stays keeps its schema version too (L-U1).
+    return replace(following, state=kind.encode(action), phase=action.phase.tag, schema_version=kind.schema_version)
 
 
 def answered_cancel(checkpoint: Checkpoint, decision: Decision) -> CancelState | None:
@@ -73,4 +70,4 @@ def answered_cancel(checkpoint: Checkpoint, decision: Decision) -> CancelState |
         return None
     if isinstance(decision.answer, Refused):
         return CancelState.NONE
-    return None if decision.is_failure else CancelState.ACCEPTED
+    return CancelState.ACCEPTED if decision.is_cancel_answer and not decision.is_failure else None

@@ -81,7 +81,7 @@ class Park(Generic[ActionT_co]):
 
     action: ActionT_co
     wake_after: timedelta | None = None
-    error: Exception | None = None
+    error: Exception | None = field(default=None, repr=False)
     changes: Changes = NO_CHANGES
 
 
@@ -89,7 +89,7 @@ class Park(Generic[ActionT_co]):
 class Done(Generic[ResultT_co]):
     """The action has succeeded. Coins that it still holds go back to spendable."""
 
-    result: ResultT_co = cast("ResultT_co", None)  # noqa: RUF009 a cast is no call of ours
+    result: ResultT_co = field(default=cast("ResultT_co", None), repr=False)
     changes: Changes = NO_CHANGES
 
 
@@ -101,7 +101,7 @@ class Failed:
         error: why, for the user: an error of this library, or a sentence. No secrets.
     """
 
-    error: Exception | str
+    error: Exception | str = field(repr=False)
     changes: Changes = NO_CHANGES
 
 
@@ -118,6 +118,6 @@ class Failure:
         delay: what the retry policy and the peer make of that.
     """
 
-    error: Exception
+    error: Exception = field(repr=False)
     attempts: int
     delay: timedelta

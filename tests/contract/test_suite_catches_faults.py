@@ -199,7 +199,17 @@ def forgets_the_result_when_pruned(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Record, "prune", prune)
 
 
-def hands_a_cancelled_callers_turn_on_half_done(patch: pytest.MonkeyPatch) -> None:
+def forgets_the_payload_of_coins_that_are_not_spent(patch: pytest.MonkeyPatch) -> None:
+    async def prune(self: MemoryStore, before: datetime, *, limit: int = 500) -> int:
+        for coin in list(self._tables.coins.values()):
+            self._tables.coins[coin.id] = replace(coin, payload="")
+        return await _prune(self, before, limit=limit)
+
+    _prune = MemoryStore.prune
+    patch.setattr(MemoryStore, "prune", prune)
+
+
+def writes_in_two_turns(patch: pytest.MonkeyPatch) -> None:
     async def save(self: MemoryStore, write: Write) -> Saved:
         _write(self, replace(write, delta=Delta()))
         await sleep(0)
@@ -253,7 +263,9 @@ CAUGHT: list[tuple[Install, str]] = [
     (pages_wakes_by_time_alone, "test_wakes_are_read_in_pages"),
     (forgets_the_result_when_pruned, "test_pruning_forgets_the_details_alone"),
     (forgets_the_result_when_pruned, "test_a_finished_action_is_not_started_again"),
-    (hands_a_cancelled_callers_turn_on_half_done, "test_a_cancelled_write_happened_wholly_or_not"),
+    (forgets_the_payload_of_coins_that_are_not_spent, "test_only_what_ended_before_is_pruned"),
+    (forgets_the_payload_of_coins_that_are_not_spent, "test_orphans_are_found_and_freed_by_word"),
+    (writes_in_two_turns, "test_a_cancelled_write_happened_wholly_or_not"),
     (forgets_at_a_restart, "test_values_survive_a_restart"),
     (answers_when_closed, "test_a_closed_store_answers_with_an_error"),
 ]

@@ -15,7 +15,16 @@ SECOND = timedelta(seconds=1)
 def test_the_delay_grows_with_the_square_of_the_failures_up_to_its_cap() -> None:
     policy = RetryPolicy()
 
-    assert [policy.delay(n) / SECOND for n in (1, 2, 3, 10, 59, 60, 61, 10**9)] == [1, 4, 9, 100, 3481, 3600, 3600, 3600]
+    assert [policy.delay(n) / SECOND for n in (1, 2, 3, 10, 59, 60, 61, 10**9)] == [
+        1,
+        4,
+        9,
+        100,
+        3481,
+        3600,
+        3600,
+        3600,
+    ]
 
 
 def test_base_and_cap_are_taken_over() -> None:

@@ -97,7 +97,7 @@ def find(spec: str) -> Factory:
         except AttributeError:
             raise AppError(f"--app: the module {module_name} has no {name}") from None
     if not callable(found):
-        raise AppError(f"--app: {spec} is a {type(found).__name__}, not a function that takes the store")
+        raise AppError(f"--app: {spec} is of type {type(found).__name__}, not a function that takes the store")
     return Factory(spec, found)
 
 
@@ -132,16 +132,17 @@ def _executor(made: object, spec: str, store: Store) -> Executor:
     elif hasattr(made, "wallet") and hasattr(made, "kinds"):
         wallet, kinds = made.wallet, made.kinds
     else:
-        raise AppError(f"--app: {spec} returned a {type(made).__name__}, not {SHAPES}")
+        raise AppError(f"--app: {spec} returned what is of type {type(made).__name__}, not {SHAPES}")
     try:
         classes = list(kinds)
     except TypeError:
         raise AppError(
-            f"--app: the kinds of {spec} are a {type(kinds).__name__}, not a list of actions' classes"
+            f"--app: the kinds of {spec} are of type {type(kinds).__name__}, not a list of actions' classes"
         ) from None
     for kind in classes:
         if not (isinstance(kind, type) and issubclass(kind, Action)):
-            raise AppError(f"--app: among the kinds of {spec} is a {type(kind).__name__}, which is no class of actions")
+            what = getattr(kind, "__name__", type(kind).__name__)
+            raise AppError(f"--app: among the kinds of {spec} is {what}, which is no class of actions")
     try:
         return Executor(store, wallet, Registry(classes))
     except UsageError as error:

@@ -79,7 +79,7 @@ def _release(db: str, *, yes: bool, as_json: bool) -> list[Coin]:
         say(f"{counted(len(orphans), 'coin')} reserved by actions that have ended or do not exist:")
         tables.print_coins(orphans)
         say("Where the peer has taken them already, freeing them makes a payment fail later.")
-    confirm("Free them?", yes=yes)
+    confirm(f"Free {counted(len(orphans), 'coin')}?", yes=yes)
 
     async def free() -> list[Coin]:
         async with writable(db) as store:

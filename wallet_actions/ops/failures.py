@@ -113,7 +113,7 @@ def tell_failure(error: BaseException, *, as_json: bool) -> int:
         line = json.dumps(body)
     else:
         line = f"wallet-actions: {clean(said.message)}"
-    print(line, file=sys.stderr)  # noqa: T201 the command line speaks here
+    print(line, file=sys.stderr, flush=True)  # noqa: T201 the command line speaks here
     return said.exit_status
 
 

@@ -48,7 +48,7 @@ def _parsed(name: str, loaded: Any) -> Any:
         application = typer.Typer(add_completion=False, rich_markup_mode=None)
         application.command(name)(loaded)
     else:
-        raise PluginError(f"it is a {type(loaded).__name__}, neither a typer.Typer nor a function")
+        raise PluginError(f"it is of type {type(loaded).__name__}, neither a typer.Typer nor a function")
     parsed = typer.main.get_command(application)
     parsed.name = name
     return parsed

@@ -91,11 +91,12 @@ def _wants_json(args: Sequence[str]) -> bool:
 def _quieten() -> None:
     """Keep the library's log off the terminal: what it would say is in the report, the row or the exit status."""
     if is_debugging():
-        logging.basicConfig(level=logging.DEBUG)
-        return
+        logging.basicConfig()  # not at DEBUG: aiosqlite logs what it binds there, coins' payloads too
     for name in ("wallet_actions", "wallet_actions_storage"):
         logger = logging.getLogger(name)
-        if not logger.handlers:
+        if is_debugging():
+            logger.setLevel(logging.DEBUG)
+        elif not logger.handlers:
             logger.addHandler(logging.NullHandler())
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import typer
@@ -91,10 +93,10 @@ def show(
     async def read() -> _Sight:
         async with opened(db) as store:
             sight = await _look(store, key)
-            if factory is not None:
-                async with loaded(factory, store) as executor:
-                    sight.values = _values(sight.checkpoint, executor.registry)
-            return sight
+            if factory is None:
+                return sight
+            async with loaded(factory, store) as executor:
+                return replace(sight, values=_values(sight.checkpoint, executor.registry))
 
     sight = run(read())
     if as_json:
@@ -124,24 +126,22 @@ def history(kind: KindArgument, id: IdArgument, db: DbOption, as_json: JsonOptio
     tables.print_history(entries)
 
 
+@dataclass(frozen=True, slots=True)
 class _Sight:
     """What there is to show of an action; `values` only where the app's code decoded them."""
 
-    def __init__(
-        self, checkpoint: Checkpoint, coins: list[Coin], tail: list[HistoryEntry], paused_kinds: frozenset[str]
-    ) -> None:
-        self.checkpoint = checkpoint
-        self.coins = coins
-        self.tail = tail
-        self.paused_kinds = paused_kinds
-        self.values: Record | None = None
+    checkpoint: Checkpoint
+    coins: Sequence[Coin]
+    tail: Sequence[HistoryEntry]
+    paused_kinds: frozenset[str]
+    values: Record | None = None
 
 
 async def _look(store: Store, key: ActionKey) -> _Sight:
     checkpoint = await Operator(store).show(key)
     # Versions have no gaps, and each write makes one entry.
     tail = await store.history(key, after=checkpoint.version - TAIL)
-    return _Sight(checkpoint, await coins_held(store, key), list(tail), await store.paused_kinds())
+    return _Sight(checkpoint, await coins_held(store, key), tail, await store.paused_kinds())
 
 
 def _values(checkpoint: Checkpoint, registry: Registry) -> Record:

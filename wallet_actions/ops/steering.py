@@ -91,7 +91,7 @@ def stop(kind: KindArgument, id: IdArgument, db: DbOption, yes: YesOption = Fals
         else:
             say("It holds no coins.")
         say("What it was doing at its peer is forgotten with its state; its id stays taken. Try `cancel` first.")
-    confirm("Stop it?", yes=yes)
+    confirm(f"Stop {key} and free {counted(len(coins), 'coin')}?", yes=yes)
 
     async def end() -> Checkpoint:
         async with writable(db, key) as store:

@@ -74,7 +74,9 @@ async def writable(db: str, key: ActionKey | None = None) -> AsyncIterator[Store
         NoDatabaseError, WalletActionError: see `opened`.
     """
     async with opened(db) as store:
-        if key is not None and await store.load(key) is None:
+        if key is None:
+            await store.list_actions(limit=1)
+        elif await store.load(key) is None:
             raise UnknownActionError(*key)
     async with open_store(url_of(db)) as store:
         yield store

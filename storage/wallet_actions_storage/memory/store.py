@@ -209,7 +209,8 @@ class MemoryStore:
             record.prune()
             for coin_id in tables.coins_of.get(record.key, ()):
                 coin = tables.coins[coin_id]
-                tables.coins[coin_id] = Coin(coin.id, coin.account, coin.unit, coin.amount, "", coin.state, coin.holder)
+                if coin.state is CoinState.SPENT:
+                    tables.coins[coin_id] = replace(coin, payload="")
             tables.ended.remove(end)
         return len(old)
 

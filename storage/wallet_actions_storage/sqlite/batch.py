@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import time
 from asyncio import Future
@@ -14,6 +15,8 @@ from wallet_actions_storage.sqlite.failures import is_busy, is_fault, statement_
 from wallet_actions_storage.sqlite.guard import CommitLock
 from wallet_actions_storage.sqlite.program import Program
 from wallet_actions_storage.sqlite.session import Session, TransactionLostError
+
+_LOG = logging.getLogger(__name__)
 
 
 class Unit:
@@ -135,6 +138,8 @@ class BatchWriter:
         return None
 
     def _fail(self, units: Sequence[Unit], error: Exception) -> None:
+        if not isinstance(error, StoreUnavailableError | sqlite3.Error):
+            _LOG.error("a batch could not be written", exc_info=error)
         for unit in units:
             if isinstance(error, StoreUnavailableError):
                 unit.error = StoreUnavailableError(str(error))

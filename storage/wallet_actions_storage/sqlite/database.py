@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import time
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any, Self, TypeVar
 
 import anyio
 from anyio.to_thread import run_sync
 
-from wallet_actions.errors import SchemaError, StoreUnavailableError
+from wallet_actions.errors import SchemaError, StoreUnavailableError, WalletActionError
 from wallet_actions_storage.sqlite.failures import is_busy, unavailable
 from wallet_actions_storage.sqlite.guard import CommitLock, ProcessGuard
 from wallet_actions_storage.sqlite.schema import (
@@ -55,13 +56,15 @@ class Database:
         Raises:
             SchemaError, StoreInUseError, StoreUnavailableError: see `Store.__aenter__`.
         """
-        database = cls(settings)
-        try:
-            async with database._held:
-                await (database._open_to_read() if settings.is_read_only else database._open_to_write())
-                database._held = database._held.pop_all()
-        except sqlite3.Error as error:
-            raise unavailable(error, settings.name) from error
+        opening = asyncio.ensure_future(cls._open(settings))
+        with anyio.CancelScope(shield=True):
+            try:
+                database = await asyncio.shield(opening)
+            except asyncio.CancelledError:
+                # Threads are at work for it: what they open must not be left behind.
+                with suppress(WalletActionError):
+                    await (await opening).close()
+                raise
         return database
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -80,9 +83,31 @@ class Database:
         raise failure
 
     async def close(self) -> None:
-        """Write what is queued, then close."""
+        """Write what is queued, then close.
+
+        Raises:
+            StoreUnavailableError: SQLite could not close the file.
+        """
+        closing = asyncio.ensure_future(self._held.aclose())
         with anyio.CancelScope(shield=True):
-            await self._held.aclose()
+            try:
+                await asyncio.shield(closing)
+            except asyncio.CancelledError:
+                await asyncio.wait([closing])
+                raise
+            except sqlite3.Error as error:
+                raise unavailable(error, self.settings.name) from error
+
+    @classmethod
+    async def _open(cls, settings: Settings) -> Self:
+        database = cls(settings)
+        try:
+            async with database._held:
+                await (database._open_to_read() if settings.is_read_only else database._open_to_write())
+                database._held = database._held.pop_all()
+        except sqlite3.Error as error:
+            raise unavailable(error, settings.name) from error
+        return database
 
     async def _open_to_write(self) -> None:
         settings, held = self.settings, self._held

@@ -31,18 +31,22 @@ def has_wal_reset_bug(version: tuple[int, ...]) -> bool:
 
 def diagnose(connection: sqlite3.Connection, settings: Settings) -> list[Diagnosis]:
     """See `Store.diagnose`."""
+    integrity = _integrity(connection)
     return [
-        _integrity(connection),
+        integrity,
         _library(settings, sqlite3.sqlite_version_info),
         _schema(connection),
-        *_history(connection),
+        *(_history(connection) if integrity.is_ok else ()),
         *_file(settings),
     ]
 
 
 def _integrity(connection: sqlite3.Connection) -> Diagnosis:
     for pragma in ("quick_check", "integrity_check"):
-        lines = [text for (text,) in connection.execute(f"PRAGMA {pragma}({_MOST_LINES})").fetchall()]
+        try:
+            lines = [text for (text,) in connection.execute(f"PRAGMA {pragma}({_MOST_LINES})").fetchall()]
+        except sqlite3.DatabaseError as error:
+            lines = [str(error)]
         if lines != ["ok"]:
             return Diagnosis(False, "integrity", f"the file is damaged: {'; '.join(lines)}", _RESTORE)
     return Diagnosis(True, "integrity", "the file is sound")

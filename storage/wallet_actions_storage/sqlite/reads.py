@@ -80,7 +80,7 @@ def list_actions(
     if kinds is not None:
         terms.append(f"+kind IN ({', '.join('?' * len(kinds))})")
         values += kinds
-    # The plus keeps SQLite from taking the index of kinds and ids, for which it would sort the whole kind for each page.
+    # With the plus the index of kinds and ids is not taken, in which a whole kind would be sorted for each page.
     sql = f"SELECT {ACTION_COLUMNS} FROM {source} WHERE {' AND '.join(terms)} ORDER BY row LIMIT ?"
     return [to_action(row) for row in connection.execute(sql, (*values, max(0, limit))).fetchall()]
 

@@ -15,7 +15,7 @@ import aiosqlite
 from wallet_actions.checkpoint import Checkpoint, HistoryEntry, Status, Wake
 from wallet_actions.coins import ActionKey, Balance, Coin, CoinState, Fact
 from wallet_actions.errors import StoreUnavailableError, UsageError
-from wallet_actions.store import Created, Diagnosis, NewAction, Saved, Write
+from wallet_actions.store import EMPTY_DELTA, Created, Diagnosis, NewAction, Saved, Write
 from wallet_actions_storage.sqlite import actions, commands, ledger, reads
 from wallet_actions_storage.sqlite.database import Database
 from wallet_actions_storage.sqlite.diagnose import diagnose
@@ -97,7 +97,7 @@ class SQLiteStore:
         writer = self._writer()
         start = partial(actions.create, new, self._settings.has_history)
         if conn is None:
-            return await writer.submit(start)
+            return await writer.submit(start, is_plain=new.delta == EMPTY_DELTA)
         if isinstance(conn, aiosqlite.Connection):
             return await run_in_app_transaction(conn, start(), self._settings.path)
         if not isinstance(conn, Transaction) or conn.owner is not writer:

@@ -30,6 +30,7 @@ from wallet_actions.transition import Changes, Done, Failed, Next, Park, Transit
 
 T = TypeVar("T")
 
+MAIN = "from wallet_actions.ops.cli import main; main()"
 ROOT = Path(__file__).parents[3]
 SECRET = "tell-nobody"  # in every place where a secret may stand
 PLANS = ("done", "park", "wait", "stuck", "fail", "config")
@@ -262,9 +263,8 @@ def cli(*args: str, env: dict[str, str] | None = None, columns: int = 80) -> Ran
 
 def spawn(*args: str, cwd: Path = ROOT, env: dict[str, str] | None = None, code: str | None = None) -> Ran:
     """The command line in a process of its own."""
-    program = code or "from wallet_actions.ops.cli import main; main()"
     done = subprocess.run(
-        [sys.executable, "-c", program, *args],
+        [sys.executable, "-c", code or MAIN, *args],
         cwd=cwd,
         env={**os.environ, "COLUMNS": "80", **(env or {})},
         stdin=subprocess.DEVNULL,
@@ -294,7 +294,9 @@ def assert_one_line(ran: Ran, *parts: str, status: int = 2) -> None:
 
 def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
     """Every file of a folder with its bytes and the time of its last change."""
-    return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in sorted(folder.iterdir())}
+    return {
+        path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in sorted(folder.iterdir()) if path.is_file()
+    }
 
 
 ORDERS: Sequence[str] = tuple(f"{plan}-1" for plan in PLANS)

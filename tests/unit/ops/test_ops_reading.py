@@ -153,7 +153,7 @@ def test_show_with_code_that_cannot_read_it_says_so(db: str) -> None:
 
 
 def test_history_tells_every_write(db: str) -> None:
-    ran = cli("history", "pay", "park-1", "--db", db)
+    ran = cli("history", "pay", "park-1", "--db", db, columns=120)
     assert [line.split()[0] for line in ran.out.splitlines()] == ["VER", "0", "1", "2"]
     as_json = cli("history", "pay", "park-1", "--db", db, "--json").json
     assert [(entry["version"], entry["event"]) for entry in as_json["history"]] == [

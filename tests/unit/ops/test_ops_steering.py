@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.unit.ops.kit import ORDERS, assert_one_line, assert_silent_about_secrets, cli, contents, make, operate, row
+from tests.unit.ops.kit import (
+    MAIN,
+    ORDERS,
+    ROOT,
+    assert_one_line,
+    assert_silent_about_secrets,
+    cli,
+    contents,
+    make,
+    operate,
+    row,
+)
 from wallet_actions.coins import ActionKey
 from wallet_actions.ops import terminal
 
@@ -154,3 +168,24 @@ def test_prune_says_how_many(db: Path) -> None:
     assert cli("prune", "--older-than", "30d", "--db", str(db)).out == "pruned 0 actions\n"
     assert cli("prune", "--older-than", "0s", "--db", str(db)).out == "pruned 2 actions\n"
     assert len(cli("list", "--db", str(db), "--json").json["actions"]) == len(ORDERS)
+
+
+@pytest.mark.parametrize(("typed", "status"), [(b"y\n", 0), (b"\n", 2), (b"\x04", 2)])
+def test_the_prompt_on_a_real_terminal(db: Path, typed: bytes, status: int) -> None:
+    terminal_end, person_end = os.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-c", MAIN, "stop", "pay", "park-1", "--db", str(db)],
+        cwd=ROOT,
+        stdin=person_end,
+        stdout=subprocess.DEVNULL,
+        stderr=person_end,
+    ) as child:
+        os.close(person_end)
+        asked = b""
+        while b"[y/N]" not in asked:
+            asked += os.read(terminal_end, 1000)
+        assert b"Stop pay park-1 and free 1 coin?" in asked
+        os.write(terminal_end, typed)
+        assert child.wait(timeout=60) == status
+    os.close(terminal_end)
+    assert row(db, "park-1")["status"] == ("parked" if status else "cancelled")

@@ -1,0 +1,182 @@
+"""Bad files and bad use, in processes of their own: one line, status 2, nothing written."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.unit.ops.kit import assert_one_line, assert_silent_about_secrets, cli, contents, make, spawn
+
+APP = ("--app", "tests.unit.ops.kit:app")
+COMMANDS = (
+    ("list",),
+    ("show", "pay", "park-1"),
+    ("show", "pay", "park-1", *APP),
+    ("history", "pay", "park-1"),
+    ("drive", "pay", "park-1", *APP),
+    ("recover", *APP),
+    ("cancel", "pay", "park-1"),
+    ("stop", "pay", "park-1", "--yes"),
+    ("pause", "pay", "park-1"),
+    ("pause", "--kind", "pay"),
+    ("resume", "--kind", "pay"),
+    ("retry", "pay", "park-1"),
+    ("doctor",),
+    ("doctor", "--release-orphans", "--yes"),
+    ("prune", "--older-than", "0s"),
+)
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make(tmp_path_factory.mktemp("sound") / "shop.db", *(f"park-{number}" for number in range(40)))
+
+
+def not_a_database(path: Path, sound: Path) -> None:
+    path.write_text("# Shopping\n\n- milk\n" * 500)
+
+
+def another_programs(path: Path, sound: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE milk (litres INTEGER)")
+        connection.execute("PRAGMA application_id = 77")
+        connection.commit()
+
+
+def newer(path: Path, sound: Path) -> None:
+    shutil.copy(sound, path)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 999")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+def empty(path: Path, sound: Path) -> None:
+    path.touch()
+
+
+def cut_off(path: Path, sound: Path) -> None:
+    path.write_bytes(sound.read_bytes()[:1000])
+
+
+def corrupt_page(path: Path, sound: Path) -> None:
+    """The header is sound, and every page behind the first is garbage."""
+    whole = sound.read_bytes()
+    path.write_bytes(whole[:4096] + b"\xa5" * (len(whole) - 4096))
+
+
+@pytest.mark.parametrize("damage", [not_a_database, another_programs, newer, empty, cut_off, corrupt_page])
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_a_file_that_is_no_sound_database_of_ours(
+    tmp_path: Path, sound: Path, damage: Callable[[Path, Path], None], command: tuple[str, ...]
+) -> None:
+    path = tmp_path / "shop.db"
+    damage(path, sound)
+    before = contents(tmp_path)
+    ran = cli(*command, "--db", str(path))
+    assert ran.status == 2, ran
+    assert len(ran.err.splitlines()) == 1
+    assert "shop.db" in ran.err or "database" in ran.err
+    assert "unexpected" not in ran.err
+    assert contents(tmp_path) == before
+    assert_silent_about_secrets(ran)
+
+
+@pytest.mark.parametrize("damage", [not_a_database, another_programs, newer, empty, corrupt_page])
+def test_the_same_from_outside(tmp_path: Path, sound: Path, damage: Callable[[Path, Path], None]) -> None:
+    path = tmp_path / "shop.db"
+    damage(path, sound)
+    before = contents(tmp_path)
+    assert_one_line(spawn("list", "--db", str(path)))
+    ran = spawn("stop", "pay", "park-1", "--yes", "--db", str(path), "--json")
+    assert (ran.status, ran.out, set(ran.error)) == (2, "", {"error", "exit_status"})
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_a_missing_file_is_never_made(tmp_path: Path, command: tuple[str, ...]) -> None:
+    for db in (
+        str(tmp_path / "none.db"),
+        f"sqlite:///{tmp_path}/none.db",
+        f"sqlite:///{tmp_path}/none.db?history=false",
+    ):
+        assert_one_line(cli(*command, "--db", db), "there is no database at", "none.db")
+    assert_one_line(cli(*command, "--db", str(tmp_path / "no" / "folder.db")), "there is no database at")
+    assert_one_line(cli(*command, "--db", str(tmp_path)), "is a directory")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_file_from_outside(tmp_path: Path) -> None:
+    assert_one_line(spawn("list", "--db", "none.db", cwd=tmp_path), "there is no database at none.db")
+    ran = spawn("doctor", "--db", "none.db", "--json", cwd=tmp_path)
+    assert json.loads(ran.err) == {
+        "error": {"type": "NoDatabaseError", "message": "there is no database at none.db"},
+        "exit_status": 2,
+    }
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_file_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for db in (str(tmp_path / "pipe"), "/dev/null"):
+        assert_one_line(cli("list", "--db", db), "is no file")
+
+
+@pytest.mark.parametrize(
+    ("db", "part"),
+    [
+        ("nobody://here", "no store is installed for nobody://"),
+        ("sqlite://two/slashes.db", "three slashes"),
+        ("sqlite:///", "is a directory"),
+        (":memory:", "there is no database at :memory:"),
+        ("", "is a directory"),
+    ],
+)
+def test_a_database_that_cannot_be_named(db: str, part: str) -> None:
+    assert_one_line(cli("list", "--db", db), part)
+
+
+def test_an_unknown_option_of_a_url_is_one_line(sound: Path) -> None:
+    assert_one_line(cli("list", "--db", f"sqlite:///{sound}?colour=red"), "has no option colour")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["bogus"],
+        ["--bogus"],
+        ["list"],
+        ["list", "--bogus", "--db", "x"],
+        ["list", "--db"],
+        ["list", "extra", "--db", "x"],
+        ["list", "--status", "sleeping", "--db", "x"],
+        ["list", "--limit", "0", "--db", "x"],
+        ["list", "--limit", "many", "--db", "x"],
+        ["list", "--after", "99999999999999999999999", "--db", "x"],
+        ["show", "pay", "--db", "x"],
+        ["prune", "--db", "x"],
+        ["recover", "--db", "x"],
+    ],
+)
+def test_bad_use_is_one_line(arguments: list[str]) -> None:
+    assert_one_line(cli(*arguments), "--help)")
+    ran = cli(arguments[0], "--json", *arguments[1:])
+    assert ran.status == 2
+    assert ran.error["error"]["type"] == "UsageError"
+
+
+def test_without_a_command_the_help_is_shown() -> None:
+    ran = cli()
+    assert ran.status == 2
+    assert "Usage: wallet-actions" in ran.out
+
+
+def test_an_id_that_looks_like_an_option(sound: Path) -> None:
+    ran = cli("show", "--db", str(sound), "--", "pay", "--json")
+    assert_one_line(ran, "there is no action pay --json")
