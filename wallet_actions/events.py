@@ -64,7 +64,7 @@ Observer = Callable[[Event], None]
 
 def tell(observers: Iterable[Observer], event: Event) -> None:
     """Hand an event to each observer; one that raises is logged and does not disturb the others."""
-    for observer in observers:
+    for observer in tuple(observers):  # one that takes itself away leaves no other out
         try:
             observer(event)
         except Exception as error:  # noqa: BLE001 an observer is other people's code, and nothing depends on it

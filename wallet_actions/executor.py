@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from opentelemetry import trace
@@ -20,6 +20,7 @@ from typing_extensions import TypeVar
 from wallet_actions.action import Action
 from wallet_actions.checkpoint import CancelState, Checkpoint, Status
 from wallet_actions.clock import Clock, SystemClock
+from wallet_actions.codec import fault
 from wallet_actions.coins import ActionKey
 from wallet_actions.delta import notes_of, to_delta, to_new_action
 from wallet_actions.errors import (
@@ -32,15 +33,17 @@ from wallet_actions.errors import (
     UnknownActionError,
     UsageError,
     VersionConflictError,
+    WalletActionError,
 )
 from wallet_actions.events import Event, EventKind, Observer, tell
-from wallet_actions.locks import KeyLocks
-from wallet_actions.outcome import DriveMode, DriveResult, Outcome, Started
+from wallet_actions.locks import Calls, KeyLocks
+from wallet_actions.outcome import DriveMode, DriveResult, Outcome, Started, ending
 from wallet_actions.registry import Kind, Registry
+from wallet_actions.retry import RetryPolicy
 from wallet_actions.step import Decision, Refused, Stuck, after_error, decide, record
 from wallet_actions.store import EMPTY_DELTA, Delta, Saved, Store, Write
 from wallet_actions.successor import answered_cancel, successor
-from wallet_actions.transition import NO_CHANGES, Changes, Done, Failed, Next, Park
+from wallet_actions.transition import NO_CHANGES, Changes, Next, Park
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +78,7 @@ class Executor:
         self._wallet = wallet
         self._observers = list(observers)
         self._locks = KeyLocks()
-        self._notified: dict[ActionKey, asyncio.Event] = {}
+        self._calls = Calls()
         self._paused: frozenset[str] = frozenset()
         self._paused_until_s = -1.0
 
@@ -86,7 +89,12 @@ class Executor:
             What takes it away again.
         """
         self._observers.append(observer)
-        return lambda: self._observers.remove(observer)
+
+        def forget() -> None:
+            if observer in self._observers:
+                self._observers.remove(observer)
+
+        return forget
 
     async def start(
         self, action: Action[Any, Any, ResultT], changes: Changes = NO_CHANGES, *, conn: object | None = None
@@ -128,7 +136,7 @@ class Executor:
         """Drive one action as far as the mode says.
 
         Args:
-            mode: UNTIL_DONE sleeps through parks that have a wake time.
+            mode: UNTIL_DONE sleeps through parks that have a wake time. Others may drive the action meanwhile.
             wait: whether to queue where another task drives it; otherwise BUSY is the answer (L-D1).
             only_if_due: leave it alone where it is parked for later.
         Raises:
@@ -136,20 +144,25 @@ class Executor:
             StoreUnavailableError: the store failed; the action is as it was last committed.
         Cancellation: safe; the step that was under way runs again.
         """
-        if not await self._locks.acquire(key, wait=wait):
-            return DriveResult(Outcome.BUSY, key)
-        try:
-            notified = self._notified[key] = asyncio.Event()
-            return await self._drive(key, mode, notified, only_if_due=only_if_due)
-        finally:
-            self._notified.pop(key, None)
-            self._locks.release(key)
+        with self._calls.enter(key) as call:
+            while True:
+                if not await self._locks.acquire(key, wait=wait):
+                    return DriveResult(Outcome.BUSY, key)
+                try:
+                    result = await self._drive(key, only_if_due=only_if_due and not call.take_notice())
+                finally:
+                    self._locks.release(key)
+                if mode is DriveMode.UNTIL_PARK or result.outcome is not Outcome.PARKED:
+                    return result
+                if not call.is_notified:
+                    if result.wake_at is None:
+                        return result
+                    await call.sleep(self.clock, result.wake_at)
+                wait = only_if_due = True
 
     def notify(self, key: ActionKey) -> None:
         """Wake whoever drives this action until it is done: something happened, do not sleep over it."""
-        notified = self._notified.get(key)
-        if notified is not None:
-            notified.set()
+        self._calls.notify(key)
 
     async def result(self, kind: type[Action[Any, Any, ResultT]], id: str, *, poll: timedelta | None = None) -> ResultT:
         """Wait for an action to end, whoever drives it.
@@ -202,31 +215,32 @@ class Executor:
 
     # Driving
 
-    async def _drive(
-        self, key: ActionKey, mode: DriveMode, notified: asyncio.Event, *, only_if_due: bool
-    ) -> DriveResult[Any]:
-        while True:
-            notified.clear()
-            checkpoint = await self.store.load(key)
-            if checkpoint is None:
-                raise UnknownActionError(*key)
-            halted = await self._halted(checkpoint, only_if_due=only_if_due)
-            if halted is not None:
-                return halted
-            try:
-                kind = self.registry.named(key)
-                action = kind.decode(checkpoint)
-            except CheckpointDecodeError as error:
-                return await self._quarantine(checkpoint, error)
-            try:
-                result = await self._steps(kind, action, checkpoint)
-            except VersionConflictError as error:
-                # Somebody else handled it (L-S4): no write, no compensation, not even a look.
-                self._tell(EventKind.SUPERSEDED, checkpoint)
-                return DriveResult(Outcome.SUPERSEDED, key, error=error)
-            if mode is DriveMode.UNTIL_PARK or result.outcome is not Outcome.PARKED or result.wake_at is None:
-                return result
-            await self.clock.wait(notified, result.wake_at - self.clock.now())
+    async def decide(self, action: Action[Any, Any, Any], checkpoint: Checkpoint, policy: RetryPolicy) -> Decision:
+        """Take one step, without writing anything. A test may put another in its place, which takes it twice.
+
+        Raises:
+            StoreUnavailableError: the store failed inside the step.
+        """
+        return await decide(action, self._wallet, checkpoint, policy, self.clock.now())
+
+    async def _drive(self, key: ActionKey, *, only_if_due: bool) -> DriveResult[Any]:
+        checkpoint = await self.store.load(key)
+        if checkpoint is None:
+            raise UnknownActionError(*key)
+        halted = await self._halted(checkpoint, only_if_due=only_if_due)
+        if halted is not None:
+            return halted
+        try:
+            kind = self.registry.named(key)
+            action = kind.decode(checkpoint)
+        except CheckpointDecodeError as error:
+            return await self._quarantine(checkpoint, error)
+        try:
+            return await self._steps(kind, action, checkpoint)
+        except VersionConflictError as error:
+            # Somebody else handled it (L-S4): no write, no compensation, not even a look.
+            self._tell(EventKind.SUPERSEDED, checkpoint)
+            return DriveResult(Outcome.SUPERSEDED, key, error=error)
 
     async def _halted(self, checkpoint: Checkpoint, *, only_if_due: bool) -> DriveResult[Any] | None:
         key, status = checkpoint.key, checkpoint.status
@@ -246,19 +260,21 @@ class Executor:
     async def _steps(self, kind: Kind, action: Action[Any, Any, Any], checkpoint: Checkpoint) -> DriveResult[Any]:
         while True:
             decision, following = await self._step(kind, action, checkpoint)
-            ended = _ended(action, checkpoint, following, decision)
+            ended = ending(kind, action, checkpoint, following, decision)
             if ended is not None:
                 return ended
             checkpoint = following
             if isinstance(decision.answer, Next | Park):
                 action = decision.answer.action
+            if await self.is_kind_paused(kind.name):
+                return DriveResult(Outcome.PAUSED, checkpoint.key, checkpoint.status, action)
 
     async def _step(
         self, kind: Kind, action: Action[Any, Any, Any], checkpoint: Checkpoint
     ) -> tuple[Decision, Checkpoint]:
         policy = kind.action_class.retry
         for _ in range(RESERVATION_TRIES):
-            decision = await decide(action, self._wallet, checkpoint, policy, self.clock.now())
+            decision = await self.decide(action, checkpoint, policy)
             try:
                 return decision, await self._commit(kind, action, checkpoint, decision)
             except ReservationError as error:
@@ -279,7 +295,35 @@ class Executor:
     async def _commit(
         self, kind: Kind, action: Action[Any, Any, Any], checkpoint: Checkpoint, decision: Decision
     ) -> Checkpoint:
-        now = self.clock.now()
+        try:
+            write, event = self._to_write(kind, checkpoint, decision, self.clock.now())
+        except WalletActionError:
+            raise
+        except Exception as error:  # noqa: BLE001 what an action answers is other people's (L-D12)
+            raise InvariantError(
+                f"{checkpoint.key}: what the step answered cannot be written ({fault(error)})",
+                rule="a step answers what can be written",
+            ) from None
+        following = write.checkpoint
+        save = self.store.finish if following.status.is_terminal else self.store.save
+        saved: Saved = await save(write)
+        self._calls.stir(following.key)
+        if saved.is_cancel_requested:
+            following = replace(following, cancel=CancelState.REQUESTED)
+        elif write.cancel is not None:
+            following = replace(following, cancel=write.cancel)
+        if decision.needs_operator:
+            logger.warning(
+                "an action needs the operator", extra={"action_kind": following.kind, "action_id": following.id}
+            )
+            self._tell(EventKind.NEEDS_OPERATOR, following)
+        self._tell(event, following)
+        self._tell_children(write.delta)
+        return following
+
+    def _to_write(
+        self, kind: Kind, checkpoint: Checkpoint, decision: Decision, now: datetime
+    ) -> tuple[Write, EventKind]:
         answer = decision.answer
         changes = NO_CHANGES if isinstance(answer, Stuck | Refused) else answer.changes
         delta = EMPTY_DELTA
@@ -289,21 +333,7 @@ class Executor:
             notes = notes_of(changes, checkpoint.key)
         following, event = successor(kind, checkpoint, decision, now)
         cancel = answered_cancel(checkpoint, decision)
-        write = Write(checkpoint.version, following, event.value, notes, delta, cancel)
-        save = self.store.finish if following.status.is_terminal else self.store.save
-        saved: Saved = await save(write)
-        if saved.is_cancel_requested:
-            following = replace(following, cancel=CancelState.REQUESTED)
-        elif cancel is not None:
-            following = replace(following, cancel=cancel)
-        if decision.needs_operator:
-            logger.warning(
-                "an action needs the operator", extra={"action_kind": following.kind, "action_id": following.id}
-            )
-            self._tell(EventKind.NEEDS_OPERATOR, following)
-        self._tell(event, following)
-        self._tell_children(delta)
-        return following
+        return Write(checkpoint.version, following, event.value, notes, delta, cancel), event
 
     async def _quarantine(self, checkpoint: Checkpoint, error: CheckpointDecodeError) -> DriveResult[Any]:
         if checkpoint.status is not Status.QUARANTINED:
@@ -326,7 +356,9 @@ class Executor:
     def _result(self, checkpoint: Checkpoint) -> Any:
         try:
             return self.registry.named(checkpoint.key).result.decode(checkpoint.result)
-        except ValueError as error:
+        except CheckpointDecodeError:
+            raise
+        except Exception as error:  # noqa: BLE001 validators are other people's code
             raise CheckpointDecodeError(
                 f"{checkpoint.key} is done, but its result cannot be read by this code ({type(error).__name__})",
                 kind=checkpoint.kind,
@@ -360,27 +392,6 @@ class Executor:
         for child in delta.start:
             self._tell(EventKind.STARTED, child.checkpoint)
             self._tell_children(child.delta)
-
-
-def _ended(
-    action: Action[Any, Any, Any], checkpoint: Checkpoint, following: Checkpoint, decision: Decision
-) -> DriveResult[Any] | None:
-    """What to tell the caller, unless there is another step to take now."""
-    key, status = following.key, following.status
-    match decision.answer:
-        case Done(result=result):
-            return DriveResult(Outcome.DONE, key, status, action, result=result)
-        case Failed():
-            ended = ActionFailedError(*key, status, following.error)
-            return DriveResult(Outcome.FAILED, key, status, action, error=ended)
-        case Stuck(error=error):
-            return DriveResult(Outcome.STUCK, key, status, action, error=error)
-        case Park(action=parked, error=error):
-            if following.cancel is CancelState.REQUESTED and checkpoint.cancel is not CancelState.REQUESTED:
-                return None  # asked while this step ran
-            return DriveResult(Outcome.PARKED, key, status, parked, error=error, wake_at=following.wake_at)
-        case Next() | Refused():
-            return None
 
 
 def _current_traceparent() -> str | None:

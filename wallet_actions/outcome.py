@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Generic
@@ -10,8 +10,12 @@ from typing import Any, Generic
 from typing_extensions import TypeVar
 
 from wallet_actions.action import Action
-from wallet_actions.checkpoint import Status
+from wallet_actions.checkpoint import CancelState, Checkpoint, Status
 from wallet_actions.coins import ActionKey
+from wallet_actions.errors import ActionFailedError
+from wallet_actions.registry import Kind
+from wallet_actions.step import Decision, Refused, Stuck
+from wallet_actions.transition import Done, Failed, Next, Park
 
 ResultT = TypeVar("ResultT", default=Any)
 
@@ -52,8 +56,8 @@ class DriveResult(Generic[ResultT]):
     key: ActionKey
     status: Status | None = None
     action: Action[Any, Any, ResultT] | None = None
-    result: ResultT | None = None
-    error: Exception | None = None
+    result: ResultT | None = field(default=None, repr=False)
+    error: Exception | None = field(default=None, repr=False)
     wake_at: datetime | None = None
 
 
@@ -69,4 +73,30 @@ class Started(Generic[ResultT]):
     key: ActionKey
     status: Status
     is_new: bool
-    result: ResultT | None = None
+    result: ResultT | None = field(default=None, repr=False)
+
+
+def ending(
+    kind: Kind, action: Action[Any, Any, Any], checkpoint: Checkpoint, following: Checkpoint, decision: Decision
+) -> DriveResult[Any] | None:
+    """What to tell the caller after a step was committed; None where there is another step to take now.
+
+    Args:
+        checkpoint, following: the row before and after.
+    """
+    key, status = following.key, following.status
+    match decision.answer:
+        case Done():
+            # As it reads back: the same to whoever drove it and to whoever asks in a year.
+            return DriveResult(Outcome.DONE, key, status, action, result=kind.result.decode(following.result))
+        case Failed():
+            ended = ActionFailedError(*key, status, following.error)
+            return DriveResult(Outcome.FAILED, key, status, action, error=ended)
+        case Stuck(error=error):
+            return DriveResult(Outcome.STUCK, key, status, action, error=error)
+        case Park(action=parked, error=error):
+            if following.cancel is CancelState.REQUESTED and checkpoint.cancel is not CancelState.REQUESTED:
+                return None  # asked while this step ran
+            return DriveResult(Outcome.PARKED, key, status, parked, error=error, wake_at=following.wake_at)
+        case Next() | Refused():
+            return None

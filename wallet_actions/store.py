@@ -93,8 +93,9 @@ class Write:
 
     Attributes:
         expected_version: the version last read, ≥ 0.
-        checkpoint: the row as it shall stand; `version` is `expected_version + 1`, else `UsageError`. `cancel`, `created_at`,
-            `traceparent`, `owner`, `lease_until` and `row` are not written from here: the store keeps what it has.
+        checkpoint: the row as it shall stand; `version` is `expected_version + 1`, else `UsageError`. `cancel`,
+            `created_at`, `traceparent`, `owner`, `lease_until` and `row` are not written from here: the store keeps
+            what it has.
         event: for the history, see `HistoryEntry`.
         cancel: a new state of the cancel request; None leaves it as it is, so that a request that arrives
             while the driver works is not lost.

@@ -312,18 +312,20 @@ class _Log(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
         self.lines: list[str] = []
-        self._root_level = logging.WARNING
+        self._levels: dict[logging.Logger | logging.Handler, int] = {}
 
     def start(self) -> None:
         root = logging.getLogger()
-        self._root_level = root.level
+        self._levels = {root: root.level, **{handler: handler.level for handler in root.handlers}}
+        for handler in root.handlers:
+            handler.setLevel(max(handler.level, logging.WARNING))  # others need not see all of it
         root.addHandler(self)
         root.setLevel(logging.DEBUG)
 
     def stop(self) -> None:
-        root = logging.getLogger()
-        root.removeHandler(self)
-        root.setLevel(self._root_level)
+        logging.getLogger().removeHandler(self)
+        for logger, level in self._levels.items():
+            logger.setLevel(level)
 
     def emit(self, record: logging.LogRecord) -> None:
         self.lines.append(f"{self.format(record)} {record.__dict__}")

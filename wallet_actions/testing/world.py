@@ -22,6 +22,7 @@ from wallet_actions.store import Store
 from wallet_actions.testing import oracles
 from wallet_actions.testing.clock import FakeClock
 from wallet_actions.testing.life import FaultKind, Life
+from wallet_actions.testing.twice import DoubleDriver, is_switched_on
 from wallet_actions.transition import Start
 from wallet_actions_storage import MemoryStore
 
@@ -96,7 +97,10 @@ class World(ABC, Generic[WalletT]):
         life.slow = lambda: self.clock.sleep(timedelta(minutes=1))
         async with self.store() as store:
             seen = life.store(store)
-            yield self.executor(seen, self.wallet(life, seen), observers)
+            executor = self.executor(seen, self.wallet(life, seen), observers)
+            if is_switched_on():
+                DoubleDriver(executor)
+            yield executor
 
     def executor(self, store: Store, wallet: WalletT, observers: Sequence[Observer] = ()) -> Executor:
         """The executor of one process."""

@@ -42,6 +42,10 @@ _APPEND = (
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _LINK = "UPDATE wa_actions SET last_history = last_insert_rowid() WHERE row = ?"
+_COUNT_END = (
+    "INSERT INTO wa_ended (kind, status, count) VALUES (?, ?, 1)"
+    " ON CONFLICT (kind, status) DO UPDATE SET count = count + 1"
+)
 _SET_CANCEL = "UPDATE wa_actions SET cancel = ? WHERE row = ?"
 _REQUEST_CANCEL = "UPDATE wa_actions SET cancel = ?, wake_at = ? WHERE row = ?"
 
@@ -130,6 +134,7 @@ class WriteProgram:
         if self._is_end:
             yield release_all(write.checkpoint.key)
             yield (_END[has_history], (*self._values, at, *self._position, at, at, row))
+            yield (_COUNT_END, (write.checkpoint.kind, self._position[0]))
         elif self._position == _RUNNING == (status, wake_at):
             # The columns that do not change are not named, so that no index entry is moved.
             yield (_GO_ON[has_history], (*self._values, at, row))
@@ -232,6 +237,8 @@ def _insert(new: NewAction, has_history: bool) -> Program[Checkpoint]:
         notes = to_notes(new.notes)
         yield (_APPEND, (row, None, 0, at, "start", status.value, phase, attempts, *reason, notes))
         yield (_LINK, (row,))
+    if ended_at is not None:
+        yield (_COUNT_END, (checkpoint.kind, status.value))
     yield stamp(at)
     return replace(checkpoint, row=row)
 

@@ -41,6 +41,11 @@ _RUNNING = (
     f" UNION ALL SELECT {_SILENT_COLUMNS} {_RUNS} AND wake_at IS NOT NULL AND row > ?1 AND updated_at < ?2"
     " ORDER BY row LIMIT ?3"
 )
+_COUNTS = (
+    "SELECT kind, status, count(*) FROM wa_actions INDEXED BY wa_actions_open WHERE ended_at IS NULL"
+    " GROUP BY status, kind"
+    " UNION ALL SELECT kind, status, count FROM wa_ended"
+)
 _HISTORY = (
     "WITH RECURSIVE past AS ("
     " SELECT * FROM wa_history WHERE row = (SELECT last_history FROM wa_actions WHERE kind = ? AND id = ?)"
@@ -88,7 +93,7 @@ def list_actions(
 def count_actions(connection: sqlite3.Connection) -> dict[tuple[str, Status], int]:
     """See `Store.count_actions`."""
     counts: dict[tuple[str, Status], int] = {}
-    for kind, text, count in connection.execute("SELECT kind, status, count(*) FROM wa_actions GROUP BY kind, status"):
+    for kind, text, count in connection.execute(_COUNTS).fetchall():
         group = (kind, to_status(text))
         counts[group] = counts.get(group, 0) + count
     return counts

@@ -138,7 +138,7 @@ class SQLiteStore:
         return await self._read(lambda connection: reads.list_actions(connection, statuses, kinds, after, limit))
 
     async def count_actions(self) -> dict[tuple[str, Status], int]:
-        """See `Store`. Reads every row."""
+        """See `Store`. Passes over those that have not ended, in an index."""
         return await self._read(reads.count_actions)
 
     async def wakes(self, *, until: datetime | None, after: Wake | None = None, limit: int = 100) -> Sequence[Wake]:

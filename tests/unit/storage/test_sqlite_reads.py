@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.unit.storage.sqlite_kit import T0, at, coin, key, new, plain, rows_of, step
-from wallet_actions.checkpoint import Status
+from wallet_actions.checkpoint import Status, Wake
 from wallet_actions.coins import MAX_AMOUNT, ActionKey, Balance, CoinState
 from wallet_actions.store import Delta
 from wallet_actions_storage import SQLiteStore
@@ -25,13 +25,13 @@ class Explained:
     """A connection that notes how each query is going to be run."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
+        self.connection = connection
         self.plans: list[str] = []
 
     def execute(self, sql: str, parameters: Any = ()) -> sqlite3.Cursor:
-        plan = self._connection.execute(f"EXPLAIN QUERY PLAN {sql}", parameters).fetchall()
+        plan = self.connection.execute(f"EXPLAIN QUERY PLAN {sql}", parameters).fetchall()
         self.plans.append("; ".join(row[3] for row in plan))
-        return self._connection.execute(sql, parameters)
+        return self.connection.execute(sql, parameters)
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def explained() -> Iterator[Explained]:
 def test_what_is_due_is_found_by_index(explained: Explained) -> None:
     """G8: and in its order, so that a page costs what it holds, however many are parked."""
     connection: Any = explained
-    wake = reads.to_wake(("pay", "a", 5, 5, 1))
+    wake = Wake(key("a"), at(5), at(5), 1)
     reads.wakes(connection, T0, wake, 10)
     reads.idle(connection, 0, 10)
     assert len(explained.plans) == 2
@@ -93,7 +93,7 @@ def test_writes_find_their_rows_by_index(explained: Explained, sql: str, index: 
 
 def test_a_running_action_moves_no_index(explained: Explained) -> None:
     """The hot write: SQLite's own program for it opens the table for writing, and none of its indexes."""
-    connection: Any = explained
+    connection = explained.connection
     program = connection.execute(f"EXPLAIN {actions._GO_ON[True]}", (0,) * actions._GO_ON[True].count("?")).fetchall()
     opened = [row[3] for row in program if row[1] == "OpenWrite"]
     roots = dict(connection.execute("SELECT rootpage, name FROM sqlite_schema").fetchall())

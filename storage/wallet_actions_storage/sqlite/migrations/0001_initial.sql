@@ -85,6 +85,14 @@ CREATE TABLE wa_paused_kinds (
     kind TEXT NOT NULL PRIMARY KEY
 ) STRICT, WITHOUT ROWID;
 
+-- How many have ended, so that nobody has to pass over them to count.
+CREATE TABLE wa_ended (
+    kind TEXT NOT NULL,
+    status TEXT NOT NULL,
+    count INTEGER NOT NULL,
+    PRIMARY KEY (kind, status)
+) STRICT, WITHOUT ROWID;
+
 -- One row: the latest time at which any action was written.
 CREATE TABLE wa_clock (
     one INTEGER PRIMARY KEY CHECK (one = 1),
