@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, PydanticUserError, SecretBytes, SecretStr, TypeAdapter, ValidationError
 from pydantic_core import to_jsonable_python
 
+from wallet_actions.coins import ActionKey
 from wallet_actions.errors import InvariantError
 
 
@@ -54,12 +55,15 @@ class ResultCodec:
         self._kind = kind
         self._adapter = _adapter(type(None) if result_type is None else result_type)
 
-    def encode(self, result: Any) -> str:
+    def encode(self, result: Any, key: ActionKey | None = None) -> str:
         """Write a result.
 
+        Args:
+            key: whose it is, for messages.
         Raises:
             InvariantError: it is not of the kind's result type, or cannot be stored.
         """
+        whose = self._kind if key is None else str(key)
         try:
             # Validated first: `Done` may carry anything, and what is stored has to be readable for ever.
             checked = self._adapter.validate_python(result)
@@ -68,12 +72,12 @@ class ResultCodec:
             is_kept = restored == checked
         except Exception as error:  # noqa: BLE001 validators and serializers are other people's code
             raise InvariantError(
-                f"{self._kind}: the result is not what the action declares ({fault(error)})",
+                f"{whose}: the result is not what the action declares ({fault(error)})",
                 rule="Done carries the declared result",
             ) from None
         if not is_kept:
             raise InvariantError(
-                f"{self._kind}: the result does not survive being stored", rule="a result reads back as it was"
+                f"{whose}: the result does not survive being stored", rule="a result reads back as it was"
             )
         return text
 

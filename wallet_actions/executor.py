@@ -149,7 +149,8 @@ class Executor:
                 if not await self._locks.acquire(key, wait=wait):
                     return DriveResult(Outcome.BUSY, key)
                 try:
-                    result = await self._drive(key, only_if_due=only_if_due and not call.take_notice())
+                    is_notified = call.take_notice()
+                    result = await self._drive(key, only_if_due=only_if_due and not is_notified)
                 finally:
                     self._locks.release(key)
                 if mode is DriveMode.UNTIL_PARK or result.outcome is not Outcome.PARKED:

@@ -6,10 +6,13 @@ decoded is kept and shown (G9), and an item that the database would not let us h
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
 
 import anyio
 
@@ -20,7 +23,6 @@ from wallet_actions.errors import (
     StoreUnavailableError,
     UnknownActionError,
     VersionConflictError,
-    WalletActionError,
 )
 from wallet_actions.executor import Executor
 from wallet_actions.outcome import DriveResult, Outcome
@@ -28,6 +30,8 @@ from wallet_actions.retry import QuadraticWait, RetryPolicy
 from wallet_actions.store import Write
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 PAGE = 500
 STORE_TRIES = 6
@@ -63,21 +67,24 @@ class RecoveryReport:
     orphans: tuple[Coin, ...] = field(default=())
 
 
-async def recover(executor: Executor, *, concurrency: int = 32) -> RecoveryReport:
+async def recover(
+    executor: Executor, *, concurrency: int = 32, slots: AbstractAsyncContextManager[object] | None = None
+) -> RecoveryReport:
     """Drive everything that is due, once, until it parks or ends.
 
     A crash while it runs is no matter: the next one goes on from there (G3).
 
     Args:
         concurrency: how many actions to drive at once.
+        slots: entered for each action while it is driven, in place of `concurrency`.
     Raises:
-        StoreUnavailableError: the store cannot be read at all.
+        StoreUnavailableError: the store cannot be read, also after some tries.
     """
     report = RecoveryReport()
     store = executor.store
-    limiter = anyio.CapacityLimiter(concurrency)
+    limiter = slots or asyncio.Semaphore(concurrency)
 
-    async def take_up(key: ActionKey, *, only_if_due: bool) -> None:
+    async def take_up(key: ActionKey, only_if_due: bool) -> None:
         async with limiter:
             _count(report, await _driven(executor, key, only_if_due=only_if_due))
 
@@ -85,59 +92,74 @@ async def recover(executor: Executor, *, concurrency: int = 32) -> RecoveryRepor
         async for page in pages:
             async with anyio.create_task_group() as tasks:
                 for key in page:
-                    tasks.start_soon(lambda key=key: take_up(key, only_if_due=only_if_due))
+                    tasks.start_soon(take_up, key, only_if_due)
 
     await revive_quarantined(executor)
-    await _heed_clock(executor)
+    last = await patiently(executor, store.last_write_at)
     now = executor.clock.now()
+    await _heed_clock(executor, now, last)
+    # All that runs now, also what was written in this very moment, or later by a clock that was set back since (L-B5).
+    before = max(now, last or now) + timedelta(microseconds=1)
     await take_up_all(_keys_of(executor, Status.QUARANTINED))
     await take_up_all(_keys_of(executor, Status.STUCK))
-    await take_up_all(_wake_keys(lambda after: store.running(before=now, after=after.row if after else 0, limit=PAGE)))
-    await take_up_all(_wake_keys(lambda after: store.idle(after=after.row if after else 0, limit=PAGE)))
-    await take_up_all(_wake_keys(lambda after: store.wakes(until=now, after=after, limit=PAGE)), only_if_due=True)
-    report.orphans = tuple(await store.orphans())
+    await take_up_all(_wake_keys(executor, lambda after: store.running(before=before, after=_row(after), limit=PAGE)))
+    await take_up_all(_wake_keys(executor, lambda after: store.idle(after=_row(after), limit=PAGE)))
+    due = _wake_keys(executor, lambda after: store.wakes(until=now, after=after, limit=PAGE))
+    await take_up_all(due, only_if_due=True)
+    report.orphans = tuple(await patiently(executor, store.orphans))
     if report.orphans:
         logger.error("coins are reserved by actions that are gone", extra={"count": len(report.orphans)})
     return report
 
 
-async def revive_quarantined(executor: Executor) -> int:
+async def patiently(executor: Executor, work: Callable[[], Awaitable[T]]) -> T:
+    """Do something with the store, again if it blips (L-D13).
+
+    Raises:
+        StoreUnavailableError: it failed `STORE_TRIES` times.
+    """
+    for attempt in range(1, STORE_TRIES):
+        try:
+            return await work()
+        except StoreUnavailableError:
+            await executor.clock.sleep(STORE_POLICY.delay(attempt))
+    return await work()
+
+
+async def revive_quarantined(executor: Executor) -> list[ActionKey]:
     """Put quarantined actions that this code can read back among the running.
 
     Returns:
-        How many.
+        Which; they are to be driven now.
     """
-    revived, after = 0, 0
-    while page := await executor.store.list_actions(statuses=[Status.QUARANTINED], after=after, limit=PAGE):
-        after = page[-1].row
+    revived: list[ActionKey] = []
+    async for page in _pages_of(executor, Status.QUARANTINED):
         for checkpoint in page:
             try:
                 executor.registry.decode(checkpoint)
             except CheckpointDecodeError:
                 continue
             if await _save(executor, replace(checkpoint, status=Status.RUNNING, wake_at=None), "revive"):
-                revived += 1
+                revived.append(checkpoint.key)
     return revived
 
 
-async def _heed_clock(executor: Executor) -> None:
+async def _heed_clock(executor: Executor, now: datetime, last: datetime | None) -> None:
     """Bring wake times back into reach where the clock was set back since they were written (L-B5).
 
     An action never waits longer than it was parked for.
     """
-    now = executor.clock.now()
-    last = await executor.store.last_write_at()
     if last is None or last <= now:
         return
     logger.warning("the clock was set back; wake times are shortened", extra={"by_s": (last - now).total_seconds()})
     after: Wake | None = None
-    while page := await executor.store.wakes(until=None, after=after, limit=PAGE):
+    while page := await patiently(executor, lambda: executor.store.wakes(until=None, after=after, limit=PAGE)):
         after = page[-1]
         for wake in page:
             wanted = now + (wake.wake_at - wake.parked_at)
             if wake.parked_at <= now or wake.wake_at <= wanted:
                 continue
-            checkpoint = await executor.store.load(wake.key)
+            checkpoint = await patiently(executor, lambda key=wake.key: executor.store.load(key))  # type: ignore[misc]
             if checkpoint is not None and checkpoint.status is Status.PARKED and checkpoint.wake_at == wake.wake_at:
                 await _save(executor, replace(checkpoint, wake_at=wanted), "clock")
 
@@ -149,44 +171,40 @@ async def _save(executor: Executor, changed: Checkpoint, event: str) -> bool:
         event,
     )
     try:
-        await executor.store.save(write)
+        await patiently(executor, lambda: executor.store.save(write))
     except VersionConflictError:
         return False
     return True
 
 
-async def _driven(executor: Executor, key: ActionKey, *, only_if_due: bool) -> Outcome | None:
-    for attempt in range(1, STORE_TRIES + 1):
-        try:
-            result: DriveResult[object] = await executor.drive(key, only_if_due=only_if_due)
-        except StoreUnavailableError:
-            await executor.clock.sleep(STORE_POLICY.delay(attempt))
-        except UnknownActionError:
-            return Outcome.SUPERSEDED
-        except WalletActionError as error:
-            logger.error(
-                "an action could not be driven",
-                extra={"action_kind": key.kind, "action_id": key.id, "error_type": type(error).__name__},
-            )
-            return None
-        else:
-            return result.outcome
-    return None
+async def _driven(executor: Executor, key: ActionKey, *, only_if_due: bool) -> DriveResult[Any] | None:
+    try:
+        return await patiently(executor, lambda: executor.drive(key, only_if_due=only_if_due))
+    except UnknownActionError:
+        return DriveResult(Outcome.SUPERSEDED, key)
+    except Exception as error:  # noqa: BLE001 one bad action does not keep the others from being taken up (L-D12)
+        logger.error(
+            "an action could not be driven",
+            extra={"action_kind": key.kind, "action_id": key.id, "error_type": type(error).__name__},
+        )
+        return None
 
 
-def _count(report: RecoveryReport, outcome: Outcome | None) -> None:
-    if outcome is Outcome.QUARANTINED:
-        report.quarantined += 1
-        return
-    if outcome is None:
+def _count(report: RecoveryReport, result: DriveResult[Any] | None) -> None:
+    if result is None:
         report.deferred += 1
         return
-    if outcome is Outcome.PAUSED:
+    if result.outcome is Outcome.QUARANTINED:
+        report.quarantined += 1
+        return
+    if result.outcome is Outcome.PAUSED:
         return
     report.resumed += 1
-    match outcome:
+    match result.outcome:
         case Outcome.DONE:
             report.completed += 1
+        case Outcome.FAILED if result.status is Status.CANCELLED:
+            report.compensated += 1
         case Outcome.FAILED:
             report.failed += 1
         case Outcome.PARKED:
@@ -197,17 +215,28 @@ def _count(report: RecoveryReport, outcome: Outcome | None) -> None:
             report.elsewhere += 1
 
 
-async def _keys_of(executor: Executor, status: Status) -> AsyncIterator[Sequence[ActionKey]]:
+async def _pages_of(executor: Executor, status: Status) -> AsyncIterator[Sequence[Checkpoint]]:
     after = 0
-    while page := await executor.store.list_actions(statuses=[status], after=after, limit=PAGE):
+    while page := await patiently(
+        executor, lambda: executor.store.list_actions(statuses=[status], after=after, limit=PAGE)
+    ):
         after = page[-1].row
+        yield page
+
+
+async def _keys_of(executor: Executor, status: Status) -> AsyncIterator[Sequence[ActionKey]]:
+    async for page in _pages_of(executor, status):
         yield [checkpoint.key for checkpoint in page]
 
 
 async def _wake_keys(
-    read: Callable[[Wake | None], Awaitable[Sequence[Wake]]],
+    executor: Executor, read: Callable[[Wake | None], Awaitable[Sequence[Wake]]]
 ) -> AsyncIterator[Sequence[ActionKey]]:
     after: Wake | None = None
-    while page := await read(after):
+    while page := await patiently(executor, lambda: read(after)):
         after = page[-1]
         yield [wake.key for wake in page]
+
+
+def _row(after: Wake | None) -> int:
+    return after.row if after is not None else 0

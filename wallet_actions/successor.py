@@ -42,7 +42,9 @@ def successor(kind: Kind, checkpoint: Checkpoint, decision: Decision, now: datet
             )
             return parked, EventKind.PARKED if error is None else EventKind.RETRIED
         case Done(result=result):
-            return replace(following, status=Status.DONE, result=kind.result.encode(result)), EventKind.DONE
+            return replace(
+                following, status=Status.DONE, result=kind.result.encode(result, checkpoint.key)
+            ), EventKind.DONE
         case Failed(error=error):
             is_cancelled = checkpoint.cancel is CancelState.ACCEPTED or decision.is_cancel_answer
             return (

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
-from typing import Self
+from typing import Any, Self
 
 from wallet_actions.cashu.client import MintClient
 from wallet_actions.cashu.derivation import Seed
+from wallet_actions.cashu.errors import WrongQuoteError
 from wallet_actions.cashu.issue import Issue, Issued
 from wallet_actions.cashu.melt import Melt, Paid
 from wallet_actions.cashu.wallet import CashuWallet
@@ -17,6 +18,7 @@ from wallet_actions.coins import Balance
 from wallet_actions.engine import Engine
 from wallet_actions.errors import ReservationError
 from wallet_actions.events import Observer
+from wallet_actions.outcome import Started
 from wallet_actions.store import Store, open_store
 from wallet_actions.transition import Changes
 
@@ -69,11 +71,11 @@ class Cashu:
         """Begin to turn a payment into ecash; show `request` of what it returns to whoever pays.
 
         Raises:
-            As `Issue.of`; then nothing was written.
+            As `Issue.of`; WrongQuoteError: the mint gave a quote that it had given before. Nothing was written.
         Durability: the action is on disk when it returns.
         """
         issue = await Issue.of(self.wallet, mint_url, amount, unit)
-        await self.engine.start(issue)
+        _require_new(await self.engine.start(issue))
         return issue
 
     async def issued(self, id: str) -> Issued:
@@ -84,13 +86,14 @@ class Cashu:
         """Begin to pay an invoice.
 
         Raises:
-            As `Melt.of`; ReservationError: others take the coins faster than they can be chosen. Nothing was written.
+            As `Melt.of`; WrongQuoteError: the mint gave a quote that it had given before; ReservationError: others take
+                the coins faster than they can be chosen. Nothing was written.
         Durability: the action is on disk, and holds its coins, when it returns.
         """
         melt = await Melt.of(self.wallet, mint_url, request, unit)
         for _ in range(SELECTION_TRIES):
             try:
-                await self.engine.start(melt, Changes(reserve=melt.inputs))
+                _require_new(await self.engine.start(melt, Changes(reserve=melt.inputs)))
             except ReservationError:
                 melt = await melt.with_other_coins(self.wallet)
             else:
@@ -104,3 +107,9 @@ class Cashu:
     async def balances(self, mint_url: str | None = None) -> Sequence[Balance]:
         """What is spendable and what is held by actions under way, by mint and unit."""
         return await self.wallet.balances(mint_url)
+
+
+def _require_new(started: Started[Any]) -> None:
+    """An old action under a new request would show its payment or its result for this one's."""
+    if not started.is_new:
+        raise WrongQuoteError("the mint gave a quote that it had given before; ask for another one")

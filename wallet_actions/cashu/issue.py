@@ -6,25 +6,26 @@
 
 Counters are allocated before `secrets_prepared` is written, and `mint_requested` is written before the request leaves,
 so the outputs are known whatever happens to the answer (L-S6, L-P1). Once the request may have left, no error is taken
-at its word: the quote is read, then the signatures are asked for (NUT-09), and only a quote that was issued without any
-of our outputs being signed is a failure (L-C6, L-P2).
+at its word: the quote is read, then the signatures are asked for (NUT-09), and only a quote that was issued without all
+of our outputs being signed is a failure (L-C6, L-P2), when the mint says so again and again.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self, assert_never
 
 from pydantic import AwareDatetime, BaseModel, SecretStr
 
 from wallet_actions.action import PERSISTED, Action, Phase
 from wallet_actions.cashu.amounts import split
+from wallet_actions.cashu.doubt import DoubtfulPhase, doubted
 from wallet_actions.cashu.errors import MintError
 from wallet_actions.cashu.facts import transaction_fact
 from wallet_actions.cashu.outputs import Output, unblind_all
 from wallet_actions.cashu.proofs import Amount, coin_of
 from wallet_actions.cashu.quotes import MintQuoteState
-from wallet_actions.cashu.wallet import CashuWallet, public_id
+from wallet_actions.cashu.wallet import CashuWallet, moment, public_id
 from wallet_actions.errors import RejectedError, TransientError
 from wallet_actions.transition import Changes, Done, Failed, Next, Park, Transition
 
@@ -37,7 +38,9 @@ EXPIRY_GRACE = timedelta(minutes=10)
 GIVE_UP_AFTER = timedelta(days=7)
 SHORTEST_POLL, LONGEST_POLL = timedelta(seconds=1), timedelta(minutes=1)
 RESTORE, DLEQ = 9, 12  # the parts of the protocol that a lost answer, and an unverified coin, call for
-OUTPUTS_ALREADY_SIGNED, UNKNOWN_KEYSET, INACTIVE_KEYSET = 11003, 12001, 12002
+OUTPUTS_USED = frozenset({11003, 11004})  # signed, or about to be signed, for another request
+HASTY_PLANS = 3
+ISSUED_ELSEWHERE = "the quote was issued to another wallet"
 
 
 class OutputPlan(BaseModel):
@@ -59,7 +62,7 @@ class OutputPlan(BaseModel):
         return wallet.outputs(self.keyset_id, self.first_counter, self.amounts)
 
 
-class Unpaid(Phase):
+class Unpaid(DoubtfulPhase):
     """The quote waits to be paid."""
 
 
@@ -75,7 +78,7 @@ class SecretsPrepared(Phase):
     earlier: tuple[OutputPlan, ...] = ()
 
 
-class MintRequested(Phase):
+class MintRequested(DoubtfulPhase):
     """The request may have reached the mint. Attributes as in `SecretsPrepared`."""
 
     plan: OutputPlan
@@ -116,12 +119,14 @@ class Issue(Action[CashuWallet, Unpaid | SecretsPrepared | MintRequested, Issued
         """Ask a mint for a quote. Nothing is written yet: start the action before the invoice is paid.
 
         Raises:
-            UsageError: an amount that is no positive 64-bit integer, or not a mint's address.
+            UsageError: an amount that is no positive 64-bit integer or that the mint's coins do not make up, or not a
+                mint's address.
             RejectedError: the mint refuses, has no such unit, or lacks what a safe end depends on.
             TransientError: the mint did not answer.
         """
         mint = wallet.mint(mint_url)
         await mint.require(RESTORE, DLEQ)
+        split(amount, (await mint.active_keyset(unit)).denominations)  # once it is paid it is too late to find out
         quote = await mint.client.create_mint_quote(amount, unit)
         return cls(
             mint=mint.url,
@@ -130,7 +135,7 @@ class Issue(Action[CashuWallet, Unpaid | SecretsPrepared | MintRequested, Issued
             quote=SecretStr(quote.quote),
             request=quote.request,
             asked_at=wallet.clock.now(),
-            expires_at=datetime.fromtimestamp(quote.expiry, UTC) if quote.expiry else None,
+            expires_at=moment(quote.expiry),
             phase=Unpaid(),
         )
 
@@ -152,9 +157,7 @@ class Issue(Action[CashuWallet, Unpaid | SecretsPrepared | MintRequested, Issued
                 assert_never(unreachable)
 
     async def on_rejection(self, wallet: CashuWallet, error: RejectedError) -> Transition[Self, Issued]:
-        """No refusal ends an issue while its quote may hold money; one that goes on for a week after that does."""
-        if isinstance(self.phase, Unpaid) and wallet.clock.now() > (self.expires_at or self.asked_at) + GIVE_UP_AFTER:
-            return Failed(error, changes=self._outcome("failed"))
+        """No refusal ends an issue: its quote may hold money."""
         delay = min(max(wallet.clock.now() - self.asked_at, SHORTEST_POLL), LONGEST_POLL)
         return Park(self, wake_after=delay, error=TransientError(str(error)))
 
@@ -168,22 +171,26 @@ class Issue(Action[CashuWallet, Unpaid | SecretsPrepared | MintRequested, Issued
         return Failed("given up before it was paid", changes=self._outcome("cancelled"))
 
     async def _wait_for_payment(self, wallet: CashuWallet) -> Transition[Self, Issued]:
-        mint = wallet.mint(self.mint)
         now = wallet.clock.now()
-        quote = await mint.client.mint_quote(self.quote.get_secret_value())
+        try:
+            quote = await wallet.mint(self.mint).client.mint_quote(self.quote.get_secret_value())
+        except MintError as refusal:
+            if now <= (self.expires_at or self.asked_at) + GIVE_UP_AFTER:
+                raise
+            return doubted(self, str(refusal), Failed(refusal, changes=self._outcome("failed")))
         match quote.state:
             case MintQuoteState.PAID:
                 return Next(self.at(SecretsPrepared(plan=await self._plan(wallet))))
             case MintQuoteState.ISSUED:
-                return Failed("the quote was issued to another wallet", changes=self._outcome("failed"))
+                return self._issued_elsewhere()
             case MintQuoteState.UNPAID if self.expires_at is not None and now > self.expires_at + EXPIRY_GRACE:
                 return Failed("the invoice expired unpaid", changes=self._outcome("expired"))
             case _:
                 age = now - self.asked_at
                 return Park(self, wake_after=min(max(age / 10, SHORTEST_POLL), LONGEST_POLL))
 
-    async def _plan(self, wallet: CashuWallet, *, is_fresh: bool = False) -> OutputPlan:
-        keyset = await wallet.mint(self.mint).active_keyset(self.unit, is_fresh=is_fresh)
+    async def _plan(self, wallet: CashuWallet) -> OutputPlan:
+        keyset = await wallet.mint(self.mint).active_keyset(self.unit)
         amounts = split(self.amount, keyset.denominations)
         first_counter = await wallet.allocate(keyset.id, len(amounts))
         return OutputPlan(keyset_id=keyset.id, first_counter=first_counter, amounts=amounts)
@@ -214,26 +221,50 @@ class Issue(Action[CashuWallet, Unpaid | SecretsPrepared | MintRequested, Issued
         """
         client = wallet.mint(self.mint).client
         quote = await client.mint_quote(self.quote.get_secret_value())
-        for attempt in (plan, *earlier):
-            outputs = attempt.outputs(wallet)
-            found = await client.restore([output.to_message() for output in outputs])
-            if len(found) == len(outputs) and quote.state is MintQuoteState.ISSUED:
-                return await self._done(wallet, attempt, outputs, _in_order(outputs, found))
-        code = error.code if isinstance(error, MintError) else None
+        if quote.state in (MintQuoteState.ISSUED, MintQuoteState.PENDING):
+            for attempt in (plan, *earlier):
+                outputs = attempt.outputs(wallet)
+                found = await client.restore([output.to_message() for output in outputs])
+                if not _is_complete(outputs, found):
+                    continue
+                done = await self._done(wallet, attempt, outputs, _in_order(outputs, found))
+                # A mint that dies between signing and saying so leaves its quote pending for ever (L-C7).
+                return done if quote.state is MintQuoteState.ISSUED else doubted(self, "the mint is signing", done)
         if quote.state is MintQuoteState.ISSUED:
-            return Failed("the quote was issued to another wallet", changes=self._outcome("failed"))
-        if quote.state is MintQuoteState.PAID and code in (OUTPUTS_ALREADY_SIGNED, UNKNOWN_KEYSET, INACTIVE_KEYSET):
-            # Not these outputs, then: a keyset was retired, or a counter was used before. The quote still holds the
-            # money. The refused outputs stay on the list, since a late copy of the request may yet have them signed.
-            fresh = await self._plan(wallet, is_fresh=True)
-            return Next(self.at(SecretsPrepared(plan=fresh, earlier=(plan, *earlier))))
+            return self._issued_elsewhere()
+        if quote.state is MintQuoteState.PAID and isinstance(error, MintError):
+            replanned = await self._replan(wallet, plan, earlier, error)
+            if replanned is not None:
+                return replanned
         raise TransientError(
             f"the mint has not issued yet: {error}", retry_after=getattr(error, "retry_after", None)
         ) from error
 
+    async def _replan(
+        self, wallet: CashuWallet, plan: OutputPlan, earlier: tuple[OutputPlan, ...], refusal: MintError
+    ) -> Transition[Self, Issued] | None:
+        """Other outputs, where these will never be signed: a keyset was retired, or a counter was used before.
+
+        The quote still holds the money. The refused outputs stay on the list, since a late copy of the request may yet
+        have them signed.
+        """
+        if refusal.code in OUTPUTS_USED:
+            await wallet.skip_used(self.mint, plan.keyset_id)
+        elif await wallet.mint(self.mint).is_in_use(plan.keyset_id):
+            # Mints differ in the code that they give for a retired keyset, so the list of keysets is what counts.
+            return None
+        moved = self.at(SecretsPrepared(plan=await self._plan(wallet), earlier=(plan, *earlier)))
+        if len(earlier) < HASTY_PLANS:
+            return Next(moved)
+        # A mint that refuses whatever it is given is not asked in a hot loop (L-D8).
+        return Park(moved, wake_after=self.retry.delay(len(earlier)), error=TransientError(str(refusal)))
+
+    def _issued_elsewhere(self) -> Transition[Self, Issued]:
+        return doubted(self, ISSUED_ELSEWHERE, Failed(ISSUED_ELSEWHERE, changes=self._outcome("failed")))
+
     async def _done(
         self, wallet: CashuWallet, plan: OutputPlan, outputs: Sequence[Output], signatures: Sequence[BlindSignature]
-    ) -> Transition[Self, Issued]:
+    ) -> Done[Issued]:
         keyset = await wallet.mint(self.mint).keyset(plan.keyset_id)
         proofs = unblind_all(outputs, signatures, keyset)
         coins = [coin_of(proof, mint_url=self.mint, unit=self.unit) for proof in proofs]
@@ -243,6 +274,13 @@ class Issue(Action[CashuWallet, Unpaid | SecretsPrepared | MintRequested, Issued
     def _outcome(self, state: str, **changes: Any) -> Changes:
         fact = transaction_fact(self.key, mint=self.mint, unit=self.unit, amount=self.amount, fee=0, state=state)
         return Changes(facts=[fact], **changes)
+
+
+def _is_complete(outputs: Sequence[Output], found: Mapping[str, BlindSignature]) -> bool:
+    """Whether all were signed for what they are worth; an earlier use of the counters may have signed for another."""
+    return all(
+        output.blinded_message in found and found[output.blinded_message].amount == output.amount for output in outputs
+    )
 
 
 def _in_order(outputs: Sequence[Output], found: Mapping[str, BlindSignature]) -> list[BlindSignature]:

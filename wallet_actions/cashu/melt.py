@@ -10,14 +10,15 @@
 The coins are reserved with the start, the counters of the change allocated before `melt_requested` is written, and that
 is written before the request leaves. From then on no answer is taken at its word: the quote is read, and the coins are
 checked (L-C5, L-C6). A refusal counts as a failure only with both proofs in hand, read after it: the quote is unpaid,
-and every coin is unspent. A lost answer proves nothing; the same request is sent again. "Rolled back" is one write:
-failed, and the coins free again.
+and every coin is unspent; and, where we do not know its reason, only when it is repeated. A lost answer proves nothing;
+the same request is sent again. "Rolled back" is one write: failed, and the coins free again.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, Self, assert_never
 
 from pydantic import AwareDatetime, BaseModel, SecretStr
@@ -25,32 +26,33 @@ from pydantic import AwareDatetime, BaseModel, SecretStr
 from wallet_actions.action import PERSISTED, Action, Phase
 from wallet_actions.cashu.amounts import blank_output_count
 from wallet_actions.cashu.answers import SpendState
-from wallet_actions.cashu.errors import MintError
+from wallet_actions.cashu.doubt import DoubtfulPhase, doubted
+from wallet_actions.cashu.errors import MintError, MintLiedError, WrongQuoteError
 from wallet_actions.cashu.facts import payment_proof_fact, transaction_fact
 from wallet_actions.cashu.outputs import BLANK_AMOUNT, Output, unblind_change
 from wallet_actions.cashu.proofs import Amount, BlindSignature, Proof, coin_of
 from wallet_actions.cashu.quotes import MeltQuote, MeltQuoteState
-from wallet_actions.cashu.wallet import CashuWallet, public_id
-from wallet_actions.coins import Coin
-from wallet_actions.errors import ConfigurationError, RejectedError, TransientError
-from wallet_actions.transition import Changes, Done, Failed, Failure, Next, Park, Transition
+from wallet_actions.cashu.wallet import CashuWallet, moment, public_id
+from wallet_actions.coins import Coin, CoinState
+from wallet_actions.errors import ConfigurationError, InvariantError, RejectedError, TransientError
+from wallet_actions.transition import Changes, Done, Failed, Next, Park, Transition
 
 CHECK, RESTORE, DLEQ = 7, 9, 12  # the parts of the protocol that proof, a lost answer and change call for
 PAYMENT_FAILED = 20004
-REFUSALS_TO_BELIEVE = 3
+OUTPUTS_USED = frozenset({11003, 11004})  # signed, or about to be signed, for another request
 SHORTEST_POLL, LONGEST_POLL = timedelta(seconds=1), timedelta(minutes=1)
+MOST_PLANS = 2
 NO_PREIMAGE = frozenset({"", "0" * 64})
-
-
-class MeltRefusedError(TransientError):
-    """The mint refused for a reason that we do not know, and nothing has happened. Asked again a few times."""
+INVOICE = re.compile(r"ln[a-z]+?(?:(\d+)([munp]?))?1[ac-hj-np-z02-9]+")
+PICO = {"": 10**12, "m": 10**9, "u": 10**6, "n": 10**3, "p": 1}  # of a bitcoin
+PICO_OF_UNIT = {"sat": 10_000, "msat": 10}
 
 
 class ProofsReserved(Phase):
     """The coins are held; the mint knows nothing yet."""
 
 
-class MeltRequested(Phase):
+class MeltRequested(DoubtfulPhase):
     """The request may have reached the mint.
 
     Attributes:
@@ -62,7 +64,7 @@ class MeltRequested(Phase):
     blanks: int
 
 
-class PaymentPending(Phase):
+class PaymentPending(DoubtfulPhase):
     """The mint said that the payment is under way. Attributes as in `MeltRequested`.
 
     Attributes:
@@ -124,12 +126,13 @@ class Melt(Action[CashuWallet, ProofsReserved | MeltRequested | PaymentPending, 
         Raises:
             UsageError: not a mint's address.
             InsufficientFundsError: the free coins do not cover amount, fee reserve and input fees.
-            RejectedError: the mint refuses the invoice, or lacks what a safe end depends on.
+            RejectedError: the mint refuses the invoice, asks for another amount, or lacks what a safe end depends on.
             TransientError: the mint did not answer.
         """
         mint = wallet.mint(mint_url)
         await mint.require(CHECK, RESTORE, DLEQ)
         quote = await mint.client.create_melt_quote(request, unit)
+        _require_amount(quote, request, unit)
         coins, fee = await wallet.select(mint.url, unit, quote.amount + quote.fee_reserve)
         return cls._with(mint.url, unit, request, quote, coins, fee)
 
@@ -152,7 +155,7 @@ class Melt(Action[CashuWallet, ProofsReserved | MeltRequested | PaymentPending, 
             quote=SecretStr(quote.quote),
             request=request,
             fee_reserve=quote.fee_reserve,
-            expires_at=datetime.fromtimestamp(quote.expiry, UTC) if quote.expiry else None,
+            expires_at=moment(quote.expiry),
             phase=ProofsReserved(),
             **_chosen(coins, fee),
         )
@@ -180,12 +183,6 @@ class Melt(Action[CashuWallet, ProofsReserved | MeltRequested | PaymentPending, 
             return Failed(error, changes=self._outcome("failed"))
         return Park(self, wake_after=LONGEST_POLL, error=TransientError(str(error)))
 
-    async def on_retry(self, wallet: CashuWallet, failure: Failure) -> Transition[Self, Paid]:
-        """A refusal that is repeated, while nothing has happened, is a failure (L-D7)."""
-        if isinstance(failure.error, MeltRefusedError) and failure.attempts >= REFUSALS_TO_BELIEVE:
-            return Failed(str(failure.error), changes=self._outcome("failed"))
-        return Park(self, wake_after=failure.delay, error=failure.error)
-
     async def on_cancel(self, wallet: CashuWallet) -> Transition[Self, Paid] | None:
         """Possible until the mint may have been asked (L-C8)."""
         if isinstance(self.phase, ProofsReserved):
@@ -195,10 +192,16 @@ class Melt(Action[CashuWallet, ProofsReserved | MeltRequested | PaymentPending, 
     async def _prepare(self, wallet: CashuWallet) -> Transition[Self, Paid]:
         if self.expires_at is not None and wallet.clock.now() > self.expires_at:
             return Failed("the mint's offer has expired", changes=self._outcome("expired"))
+        held = await wallet.store.coins(holder=self.key, state=CoinState.RESERVED, limit=len(self.inputs) + 1)
+        if {coin.id for coin in held} != set(self.inputs):
+            raise InvariantError(f"{self.key}: it does not hold its coins", rule="a melt starts with its coins")
+        return Next(self.at(await self._planned(wallet)))
+
+    async def _planned(self, wallet: CashuWallet, *, doubts: int = 0) -> MeltRequested:
         keyset = await wallet.mint(self.mint).active_keyset(self.unit, is_fresh=True)
         blanks = blank_output_count(self._most_change)
         first_counter = await wallet.allocate(keyset.id, blanks)
-        return Next(self.at(MeltRequested(keyset_id=keyset.id, first_counter=first_counter, blanks=blanks)))
+        return MeltRequested(keyset_id=keyset.id, first_counter=first_counter, blanks=blanks, doubts=doubts)
 
     async def _request(self, wallet: CashuWallet) -> Transition[Self, Paid]:
         proofs = await wallet.proofs(self.inputs)
@@ -267,10 +270,24 @@ class Melt(Action[CashuWallet, ProofsReserved | MeltRequested | PaymentPending, 
         if spent:
             # Spent, but not for this quote: by the same seed elsewhere. The others are still ours (L-C13).
             note = f"{len(spent)} of the coins had been spent elsewhere"
-            return Failed(f"{reason}; {note}", changes=self._outcome("failed", spend=spent, notes=[note]))
-        if was_pending or (refusal is not None and refusal.code == PAYMENT_FAILED):
+            ending = Failed(f"{reason}; {note}", changes=self._outcome("failed", spend=spent, notes=[note]))
+            return doubted(self, f"{reason}; {note}", ending)
+        if was_pending or refusal is None or refusal.code == PAYMENT_FAILED:
             return Failed(reason, changes=self._outcome("failed"))
-        raise MeltRefusedError(str(refusal))
+        replanned = await self._replan(wallet, refusal)
+        return replanned or doubted(self, reason, Failed(reason, changes=self._outcome("failed")))
+
+    async def _replan(self, wallet: CashuWallet, refusal: MintError) -> Transition[Self, Paid] | None:
+        """Other outputs for the change, where the mint will never sign these: the payment need not fail for them."""
+        match self.phase:
+            case MeltRequested(keyset_id=keyset_id, blanks=blanks, doubts=doubts) if blanks and doubts < MOST_PLANS:
+                if refusal.code in OUTPUTS_USED:
+                    await wallet.skip_used(self.mint, keyset_id)
+                elif await wallet.mint(self.mint).is_in_use(keyset_id):
+                    return None
+                return Next(self.at(await self._planned(wallet, doubts=doubts + 1)))
+            case _:
+                return None
 
     async def _quote(self, wallet: CashuWallet) -> MeltQuote:
         try:
@@ -280,23 +297,39 @@ class Melt(Action[CashuWallet, ProofsReserved | MeltRequested | PaymentPending, 
             raise TransientError(f"the mint does not tell how the payment went: {error}") from error
 
     async def _done(self, wallet: CashuWallet, quote: MeltQuote) -> Transition[Self, Paid]:
-        outputs = self._blank_outputs(wallet)
-        signed: Sequence[tuple[Output, BlindSignature]] = list(zip(outputs, quote.change or (), strict=False))
         least = max(0, self._most_change - self.fee_reserve)
-        if outputs and (not signed or sum(signature.amount for _, signature in signed) < least):
-            found = await wallet.mint(self.mint).client.restore([output.to_message() for output in outputs])
-            signed = [(output, found[output.blinded_message]) for output in outputs if output.blinded_message in found]
-        proofs = await self._change(wallet, signed)
-        change = sum(proof.amount for proof in proofs)
+        lie: MintLiedError | None = None
+        proofs: Sequence[Proof] = ()
+        try:
+            proofs = await self._change(wallet, quote.change or ())
+        except MintLiedError as error:
+            lie = error
+        if not proofs or _total(proofs) < least:
+            proofs = max(proofs, await self._restored_change(wallet), key=_total)
+        change = _total(proofs)
+        if lie is not None and (not proofs or change < least):
+            raise lie
         notes = [] if change >= least else [f"the mint gave {change} of change where at least {least} were due"]
         fee = self.input_total - self.amount - change
         preimage = quote.payment_preimage if quote.payment_preimage not in {None, *NO_PREIMAGE} else None
         coins = [coin_of(proof, mint_url=self.mint, unit=self.unit) for proof in proofs]
         changes = self._outcome("done", fee=fee, preimage=preimage, add=coins, spend=self.inputs, notes=notes)
         receipt = SecretStr(preimage) if preimage is not None else None
-        return Done(Paid(amount=self.amount, fee=fee, preimage=receipt), changes=changes)
+        done = Done(Paid(amount=self.amount, fee=fee, preimage=receipt), changes=changes)
+        return doubted(self, notes[0], done) if notes else done
 
-    async def _change(self, wallet: CashuWallet, signed: Sequence[tuple[Output, BlindSignature]]) -> tuple[Proof, ...]:
+    async def _change(self, wallet: CashuWallet, signatures: Sequence[BlindSignature]) -> Sequence[Proof]:
+        return await self._unblinded(wallet, list(zip(self._blank_outputs(wallet), signatures, strict=False)))
+
+    async def _restored_change(self, wallet: CashuWallet) -> Sequence[Proof]:
+        outputs = self._blank_outputs(wallet)
+        if not outputs:
+            return ()
+        found = await wallet.mint(self.mint).client.restore([output.to_message() for output in outputs])
+        signed = [(output, found[output.blinded_message]) for output in outputs if output.blinded_message in found]
+        return await self._unblinded(wallet, signed)
+
+    async def _unblinded(self, wallet: CashuWallet, signed: Sequence[tuple[Output, BlindSignature]]) -> Sequence[Proof]:
         if not signed:
             return ()
         keyset = await wallet.mint(self.mint).keyset(signed[0][0].keyset_id)
@@ -319,6 +352,25 @@ class Melt(Action[CashuWallet, ProofsReserved | MeltRequested | PaymentPending, 
         if preimage is not None:
             facts.append(payment_proof_fact(self.key, preimage))
         return Changes(facts=facts, **changes)
+
+
+def _total(proofs: Sequence[Proof]) -> int:
+    return sum(proof.amount for proof in proofs)
+
+
+def _require_amount(quote: MeltQuote, request: str, unit: str) -> None:
+    """Check that the mint asks for what the invoice says; other units have no rate to check them by.
+
+    Raises:
+        WrongQuoteError: for another amount.
+    Source: BOLT-11, human-readable part.
+    """
+    written = INVOICE.fullmatch(request.lower())
+    if written is None or written[1] is None or unit not in PICO_OF_UNIT:
+        return
+    whole, rest = divmod(int(written[1]) * PICO[written[2]], PICO_OF_UNIT[unit])
+    if quote.amount not in {whole, whole + bool(rest)}:
+        raise WrongQuoteError("the mint offers to pay another amount than the invoice's")
 
 
 def _chosen(coins: Sequence[Coin], fee: int) -> dict[str, Any]:

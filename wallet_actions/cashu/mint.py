@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
 from wallet_actions.cashu.answers import MintInfo
 from wallet_actions.cashu.client import MintClient
 from wallet_actions.cashu.keysets import Keyset, KeysetInfo, choose_keyset
@@ -60,6 +62,16 @@ class Mint:
             await self.refresh()
         return await self.keyset(choose_keyset(self._infos.values(), unit, now=self._clock.now()).id)
 
+    async def is_in_use(self, keyset_id: str) -> bool:
+        """Whether the mint would still sign with a keyset; asks it.
+
+        Raises:
+            TransientError: see `MintClient`.
+        """
+        await self.refresh()
+        info = self._infos.get(keyset_id)
+        return info is not None and info.is_usable(self._clock.now())
+
     async def keyset(self, keyset_id: str) -> Keyset:
         """The keys of a keyset, in use or not.
 
@@ -70,13 +82,18 @@ class Mint:
             self._keysets[keyset_id] = await self.client.keys(await self._info(keyset_id))
         return self._keysets[keyset_id]
 
-    async def fee_ppk(self, keyset_id: str) -> int:
-        """What spending one coin of a keyset costs, in thousandths of the unit.
+    async def fees_ppk(self, keyset_ids: Collection[str]) -> Mapping[str, int]:
+        """What spending one coin of each keyset costs, in thousandths of the unit.
 
+        Returns:
+            By keyset id; without those that the mint does not list (any more).
         Raises:
-            TransientError: see `keyset`.
+            TransientError: see `MintClient`.
         """
-        return (await self._info(keyset_id)).input_fee_ppk
+        if not self._infos.keys() >= set(keyset_ids):
+            await self.refresh()
+        known = (self._infos[keyset_id] for keyset_id in keyset_ids if keyset_id in self._infos)
+        return {info.id: info.input_fee_ppk for info in known}
 
     async def _info(self, keyset_id: str) -> KeysetInfo:
         if keyset_id not in self._infos:

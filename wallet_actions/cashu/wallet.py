@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Collection, Sequence
+from datetime import UTC, datetime
 from typing import Self
 
 from wallet_actions.cashu.client import MintClient
 from wallet_actions.cashu.derivation import Seed
 from wallet_actions.cashu.mint import Mint
-from wallet_actions.cashu.outputs import Output, outputs_for
+from wallet_actions.cashu.outputs import BLANK_AMOUNT, Output, outputs_for
 from wallet_actions.cashu.proofs import Proof, proof_of
-from wallet_actions.cashu.selection import select
+from wallet_actions.cashu.selection import input_fee, select
 from wallet_actions.cashu.transport import normalize_mint_url
 from wallet_actions.clock import Clock, SystemClock
 from wallet_actions.coins import Balance, Coin, CoinState
 from wallet_actions.errors import InvariantError
 from wallet_actions.store import Store
+
+logger = logging.getLogger(__name__)
+
+PROBE = 100
+MOST_PROBES = 100
+LAST_MOMENT_S = 253_370_764_800  # the year 9999, with room to count on from
 
 
 class CashuWallet:
@@ -87,19 +95,21 @@ class CashuWallet:
         Returns:
             The coins by id, and their input fee.
         Raises:
-            InsufficientFundsError: there are not enough.
+            InsufficientFundsError: there are not enough. Coins of a keyset that the mint does not list do not count.
             TransientError: the mint did not tell its fees.
         """
-        mint = self.mint(mint_url)
+        keyset_ids: dict[str, str] = {}
         coins = await self.spendable(mint_url, unit)
-        keysets = {coin.id: proof_of(coin).id for coin in coins}
-        fees_ppk = {keyset_id: await mint.fee_ppk(keyset_id) for keyset_id in set(keysets.values())}
-
-        def fee_of(chosen: Sequence[Coin]) -> int:
-            return (sum(fees_ppk[keysets[coin.id]] for coin in chosen) + 999) // 1000
-
-        chosen = select(coins, amount, fee_of)
-        return chosen, fee_of(chosen)
+        for coin in coins:
+            try:
+                keyset_ids[coin.id] = proof_of(coin).id
+            except InvariantError:
+                logger.error("a coin does not hold the proof it is named by", extra={"coin_id": coin.id})
+        fees_ppk = await self.mint(mint_url).fees_ppk(set(keyset_ids.values()))
+        # One coin that cannot be spent is no reason not to spend the others (L-C13).
+        usable = {coin: fees_ppk[keyset_ids[coin.id]] for coin in coins if keyset_ids.get(coin.id, "") in fees_ppk}
+        chosen = select(usable, amount)
+        return chosen, input_fee(usable[coin] for coin in chosen)
 
     async def proofs(self, coin_ids: Collection[str]) -> tuple[Proof, ...]:
         """The proofs of some coins, in the order of their ids.
@@ -119,7 +129,23 @@ class CashuWallet:
             The first of them.
         Durability: committed before it returns; what a crash swallows is a gap, and gaps are fine.
         """
-        return await self.store.allocate(f"cashu/{keyset_id}", count) if count else 0
+        return await self.store.allocate(_counter(keyset_id), count) if count else 0
+
+    async def skip_used(self, mint_url: str, keyset_id: str) -> None:
+        """Move a keyset's counter past what an earlier life of the seed has used, as far as the mint tells (NUT-13).
+
+        Raises:
+            RejectedError, TransientError: see `MintClient.restore`; what was found until then is skipped.
+        """
+        client = self.mint(mint_url).client
+        for _ in range(MOST_PROBES):
+            following = (await self.store.counters()).get(_counter(keyset_id), 0)
+            messages = [output.to_message() for output in self.outputs(keyset_id, following, (BLANK_AMOUNT,) * PROBE)]
+            found = await client.restore(messages)
+            used = [place for place, message in enumerate(messages, start=1) if message.B_ in found]
+            if not used:
+                return
+            await self.allocate(keyset_id, used[-1])
 
     def outputs(self, keyset_id: str, first_counter: int, amounts: Sequence[int]) -> tuple[Output, ...]:
         """The outputs that these counters make: the same ones each time."""
@@ -129,3 +155,12 @@ class CashuWallet:
 def public_id(quote_id: str) -> str:
     """A name for a quote that may be printed and logged: the quote's own id is as good as money (NUT-04)."""
     return hashlib.sha256(quote_id.encode()).hexdigest()[:32]
+
+
+def moment(unix_s: int | None) -> datetime | None:
+    """A time that a mint gives, as far as a date can tell it; None where it gives none."""
+    return datetime.fromtimestamp(min(unix_s, LAST_MOMENT_S), UTC) if unix_s else None
+
+
+def _counter(keyset_id: str) -> str:
+    return f"cashu/{keyset_id}"

@@ -7,18 +7,20 @@ A crash before a write is one that nobody heard of; one after it is a commit who
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 from types import FrameType
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 from wallet_actions.action import Action
+from wallet_actions.checkpoint import Checkpoint
 from wallet_actions.coins import ActionKey
 from wallet_actions.store import NewAction, Store, Write
 
@@ -51,6 +53,7 @@ class Boundary:
         key: the action, where that is known.
         phase: the phase that a write leads to.
         line: the line of the action's code that led here, as `module.py:31 in advance`.
+        step: the phase that the action was in when it came here; None before there is one, or where it is not known.
     """
 
     number: int
@@ -60,12 +63,14 @@ class Boundary:
     key: ActionKey | None = None
     phase: str | None = None
     line: str | None = None
+    step: str | None = None
 
     def __str__(self) -> str:
         leads_to = f" → {self.phase}" if self.phase else ""
+        inside = f" in {self.step}" if self.step else ""
         place = f" at {self.line}" if self.line else ""
         what = "write" if self.site == "store" else "call"
-        return f"{self.moment} {what} {self.number} ({self.name}{leads_to}){place}"
+        return f"{self.moment} {what} {self.number} ({self.name}{leads_to}){inside}{place}"
 
 
 Hook = Callable[[Boundary], Awaitable[None] | None]
@@ -85,6 +90,7 @@ class WatchedStore:
     def __init__(self, store: Store, hook: Hook) -> None:
         self._store = store
         self._hook = hook
+        self._phases: dict[ActionKey, str] = {}
         self.writes = 0
 
     async def __aenter__(self) -> WatchedStore:
@@ -96,16 +102,31 @@ class WatchedStore:
 
     def __getattr__(self, name: str) -> Any:
         attribute = getattr(self._store, name)
+        if name == "load":
+            return self._load
         return self._watch(name, attribute) if name in WRITES else attribute
+
+    async def _load(self, key: ActionKey) -> Checkpoint | None:
+        checkpoint = await self._store.load(key)
+        if checkpoint is not None:
+            self._phases[key] = checkpoint.phase
+        return checkpoint
 
     def _watch(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(method)
         async def call(*args: Any, **kwargs: Any) -> Any:
             self.writes += 1
-            number, line, (key, phase) = self.writes, line_of_action(), _about(args)
-            await reach(self._hook, Boundary(number, "before", "store", name, key, phase, line))
+            (key, phase), place = _about(args), place_of_action()
+            before = Boundary(self.writes, "before", "store", name, key, phase)
+            if place is not None:  # the action itself writes
+                before = replace(before, key=key or place.key, line=place.line, step=place.phase)
+            elif key is not None:
+                before = replace(before, step=self._phases.get(key))
+            await reach(self._hook, before)
             answer = await method(*args, **kwargs)
-            await reach(self._hook, Boundary(number, "after", "store", name, key, phase, line))
+            if key is not None and phase is not None:
+                self._phases[key] = phase
+            await reach(self._hook, replace(before, moment="after"))
             return answer
 
         return call
@@ -130,15 +151,45 @@ def kill_at(write: int, moment: Moment) -> Callable[[Boundary], None]:
     return hook
 
 
-def line_of_action() -> str | None:
-    """The innermost line on the stack that is a method of an action's own class; None outside of a step."""
+class Place(NamedTuple):
+    """Where in an action's code something happens.
+
+    Attributes:
+        key, phase: the action, as it was when the step began.
+        line: as `module.py:31 in advance`.
+    """
+
+    key: ActionKey
+    phase: str
+    line: str
+
+
+def place_of_action() -> Place | None:
+    """The innermost place on the stack that is in a method of an action's own class; None outside of a step."""
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 the documented way to look at one's callers
     while frame is not None:
-        owner = frame.f_locals.get("self")
-        if isinstance(owner, Action) and frame.f_code.co_name not in {"at", "id", "key"}:
-            return f"{PurePath(frame.f_code.co_filename).name}:{frame.f_lineno} in {frame.f_code.co_name}"
+        if place := _place(frame):
+            return place
         frame = frame.f_back
     return None
+
+
+def place_of_task(task: asyncio.Task[Any] | None) -> Place | None:
+    """As `place_of_action`, for another task, which waits: the innermost place in a method of an action's class."""
+    waiting: Any = None if task is None else task.get_coro()
+    found = None
+    while (frame := getattr(waiting, "cr_frame", None)) is not None:
+        found = _place(frame) or found
+        waiting = waiting.cr_await
+    return found
+
+
+def _place(frame: FrameType) -> Place | None:
+    owner, name = frame.f_locals.get("self"), frame.f_code.co_name
+    if not isinstance(owner, Action) or name in {"at", "id", "key"}:
+        return None
+    line = f"{PurePath(frame.f_code.co_filename).name}:{frame.f_lineno} in {name}"
+    return Place(owner.key, owner.phase.tag, line)
 
 
 def is_async_callable(value: object) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+from collections.abc import Callable
+from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 
 DEFAULT_START = datetime(2030, 1, 1, tzinfo=UTC)
@@ -134,3 +136,16 @@ class FakeClock:
 async def _settle(rounds: int) -> None:
     for _ in range(rounds):
         await asyncio.sleep(0)
+
+
+def _instant() -> FakeClock:
+    return FakeClock(auto=True, patience=timedelta(0))
+
+
+clocks: ContextVar[Callable[[], FakeClock]] = ContextVar("clocks", default=_instant)
+"""How a world gets its clock: one whose waits end at once, unless a simulation has time of its own."""
+
+
+def new_clock() -> FakeClock:
+    """The clock of a new world."""
+    return clocks.get()()

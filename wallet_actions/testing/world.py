@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -20,8 +21,8 @@ from wallet_actions.recovery import recover
 from wallet_actions.registry import Registry
 from wallet_actions.store import Store
 from wallet_actions.testing import oracles
-from wallet_actions.testing.clock import FakeClock
-from wallet_actions.testing.life import FaultKind, Life
+from wallet_actions.testing.clock import new_clock
+from wallet_actions.testing.life import PEER_FAULTS, FaultKind, Life
 from wallet_actions.testing.twice import DoubleDriver, is_switched_on
 from wallet_actions.transition import Start
 from wallet_actions_storage import MemoryStore
@@ -30,6 +31,9 @@ WalletT = TypeVar("WalletT")
 
 SYNC = timedelta(minutes=5)
 MOST_ROUNDS = 400
+
+# Making one costs more than a whole schedule of a simulation.
+_registry = functools.lru_cache(maxsize=64)(Registry)
 
 
 class World(ABC, Generic[WalletT]):
@@ -41,10 +45,10 @@ class World(ABC, Generic[WalletT]):
     """
 
     kinds: ClassVar[Sequence[type[Action[Any, Any, Any]]]] = ()
-    faults: ClassVar[Sequence[FaultKind]] = tuple(FaultKind)
+    faults: ClassVar[Sequence[FaultKind]] = PEER_FAULTS
 
     def __init__(self) -> None:
-        self.clock = FakeClock(auto=True, patience=timedelta(0))
+        self.clock = new_clock()
         self._memory = MemoryStore()
 
     @abstractmethod
@@ -104,7 +108,7 @@ class World(ABC, Generic[WalletT]):
 
     def executor(self, store: Store, wallet: WalletT, observers: Sequence[Observer] = ()) -> Executor:
         """The executor of one process."""
-        return Executor(store, wallet, Registry(self.kinds), clock=self.clock, observers=observers)
+        return Executor(store, wallet, _registry(tuple(self.kinds)), clock=self.clock, observers=observers)
 
     async def settle(self, executor: Executor) -> None:
         """Drive everything, in its time, until it has ended or nothing moves any more."""
@@ -135,6 +139,7 @@ class World(ABC, Generic[WalletT]):
         Raises:
             Crashed: as planned; perhaps inside of a group.
         """
+        life.task = asyncio.current_task()
         async with self.process(life, observers) as executor:
             try:
                 await self._course(executor, starts)

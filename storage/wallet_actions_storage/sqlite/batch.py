@@ -17,6 +17,7 @@ from wallet_actions_storage.sqlite.program import Program
 from wallet_actions_storage.sqlite.session import Session, TransactionLostError
 
 _LOG = logging.getLogger(__name__)
+_PAUSE_S = 0.001
 
 
 class Unit:
@@ -81,6 +82,7 @@ class BatchWriter:
                     lost = self._try(units, is_careful)
             except Exception as error:
                 if is_busy(error) and time.monotonic() < deadline:
+                    time.sleep(_PAUSE_S)
                     continue
                 if is_careful and isinstance(error, sqlite3.IntegrityError):
                     self._write_apart(units, error)

@@ -1,4 +1,4 @@
-"""The embedding app's own transactions: ours that it borrows, and its own that we write in."""
+"""A transaction of the embedding app on the store's own writing connection."""
 
 from __future__ import annotations
 
@@ -7,17 +7,14 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from contextvars import ContextVar
-from pathlib import Path
 from typing import Any, TypeVar
 
-import aiosqlite
 import anyio
 
-from wallet_actions.errors import StatementError, StoreError, StoreUnavailableError, UsageError, WalletActionError
-from wallet_actions.store import Statement
+from wallet_actions.errors import StatementError, StoreError, UsageError, WalletActionError
 from wallet_actions_storage.sqlite.failures import is_fault, statement_error, unavailable, unit_error
 from wallet_actions_storage.sqlite.guard import CommitLock
-from wallet_actions_storage.sqlite.program import Program, Reply
+from wallet_actions_storage.sqlite.program import Program
 from wallet_actions_storage.sqlite.rows import Row
 from wallet_actions_storage.sqlite.session import Session, TransactionLostError
 from wallet_actions_storage.sqlite.thread import ConnectionThread
@@ -93,24 +90,18 @@ class Transaction:
             return
         try:
             await self._thread.run(lambda _: self._begin())
-        except (sqlite3.Error, StoreUnavailableError) as error:
-            self.abandon(error if isinstance(error, StoreError) else unavailable(error, self._name))
-            return
-        self.is_open = True
-        if not self._begun.done():
-            self._begun.set_result(None)
-        try:
+            self.is_open = True
+            if not self._begun.done():
+                self._begun.set_result(None)
             is_commit = await self._word
-        except asyncio.CancelledError:
-            # The writer itself is being ended: nothing may stay open.
-            self.is_open = False
-            await self._thread.run(lambda _: self._end(is_commit=False))
-            raise
-        self.is_open = False
-        try:
             await self._thread.run(lambda _: self._end(is_commit=is_commit))
         except (StoreError, sqlite3.Error) as error:
             self.abandon(error if isinstance(error, StoreError) else unavailable(error, self._name))
+        except asyncio.CancelledError:
+            # The writer itself is being ended: nothing may stay open, whatever was handed to the thread.
+            self.is_open = False
+            await self._thread.run(lambda _: self._end(is_commit=False))
+            raise
         if not self._ended.done():
             self._ended.set_result(None)
 
@@ -196,99 +187,3 @@ class Transaction:
 
 open_transactions: ContextVar[tuple[Transaction, ...]] = ContextVar("open_transactions", default=())
 """The blocks that the running task is in."""
-
-
-class _Unlogged(tuple[Any, ...]):
-    """Parameters that do not tell what they hold: aiosqlite logs every call with its arguments."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "(…)"
-
-
-async def run_in_app_transaction(connection: aiosqlite.Connection, program: Program[T], database: Path) -> T:
-    """Run a program in a transaction that the app has open on a connection of its own; it commits.
-
-    Where the program raises, nothing of it is left, and what the app wrote stands.
-
-    Raises:
-        UsageError: the connection has no open transaction, or is to another file.
-        StoreUnavailableError: the database failed.
-        Whatever the program raises.
-    """
-    failure: Exception
-    try:
-        is_begun = connection.in_transaction
-    except ValueError:
-        raise UsageError("conn is closed") from None
-    if not is_begun:
-        raise UsageError("conn has no open transaction: begin one first")
-    try:
-        await _check_file(connection, database)
-        await _execute(connection, "SAVEPOINT wa_unit")
-        try:
-            answer = await _run(connection, program)
-        except BaseException:
-            with anyio.CancelScope(shield=True):
-                if connection.in_transaction:
-                    await _execute(connection, "ROLLBACK TO wa_unit")
-                    await _execute(connection, "RELEASE wa_unit")
-            raise
-        await _execute(connection, "RELEASE wa_unit")
-        return answer
-    except (WalletActionError, asyncio.CancelledError):
-        raise
-    except sqlite3.Error as error:
-        failure = unavailable(error, str(database)) if is_fault(error) else unit_error(error)
-    except (ValueError, OverflowError) as error:
-        failure = unit_error(error)
-    raise failure
-
-
-async def _run(connection: aiosqlite.Connection, program: Program[T]) -> T:
-    reply = Reply()
-    try:
-        step = next(program)
-        while True:
-            if isinstance(step, Statement):
-                await _run_statement(connection, step)
-            else:
-                reply.rows, reply.count = await _execute(connection, *step)
-            step = program.send(reply)
-    except StopIteration as end:
-        answer: T = end.value
-        return answer
-
-
-async def _run_statement(connection: aiosqlite.Connection, statement: Statement) -> None:
-    failure: Exception
-    try:
-        await _execute(connection, statement.sql, statement.parameters)
-        if connection.in_transaction:
-            return
-        failure = StatementError("a statement of the app ended its transaction")
-    except Exception as error:  # noqa: BLE001 - adapters of the app's own values may raise anything
-        failure = statement_error(error)
-    raise failure
-
-
-async def _execute(connection: aiosqlite.Connection, sql: str, parameters: Sequence[Any] = ()) -> tuple[list[Row], int]:
-    cursor = await connection.execute(sql, _Unlogged(parameters))
-    try:
-        return list(await cursor.fetchall()), cursor.rowcount
-    finally:
-        await cursor.close()
-
-
-async def _check_file(connection: aiosqlite.Connection, database: Path) -> None:
-    rows, _ = await _execute(connection, "PRAGMA database_list")
-    if not any(name == "main" and _is_same(file, database) for _, name, file in rows):
-        raise UsageError("conn is not a connection to the store's own file")
-
-
-def _is_same(file: str, database: Path) -> bool:
-    try:
-        return bool(file) and database.samefile(file)
-    except OSError:
-        return False

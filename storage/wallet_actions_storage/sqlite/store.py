@@ -17,9 +17,10 @@ from wallet_actions.coins import ActionKey, Balance, Coin, CoinState, Fact
 from wallet_actions.errors import StoreUnavailableError, UsageError
 from wallet_actions.store import EMPTY_DELTA, Created, Diagnosis, NewAction, Saved, Write
 from wallet_actions_storage.sqlite import actions, commands, ledger, reads
+from wallet_actions_storage.sqlite.app_connection import run_in_app_transaction
 from wallet_actions_storage.sqlite.database import Database
 from wallet_actions_storage.sqlite.diagnose import diagnose
-from wallet_actions_storage.sqlite.embedding import Transaction, run_in_app_transaction
+from wallet_actions_storage.sqlite.embedding import Transaction
 from wallet_actions_storage.sqlite.program import Program
 from wallet_actions_storage.sqlite.settings import Durability, Settings, check_settings, parse_url
 from wallet_actions_storage.sqlite.writer import Writer

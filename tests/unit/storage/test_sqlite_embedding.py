@@ -341,6 +341,23 @@ async def test_the_apps_own_connection_needs_a_transaction(
     assert await store.list_actions() == []
 
 
+async def test_the_apps_own_connection_may_make_its_rows_into_something_else(
+    store: SQLiteStore, own: aiosqlite.Connection
+) -> None:
+    """Ours are read as they are all the same; texts that are no texts are refused."""
+    own.row_factory = lambda cursor, row: {"first": row[0]}  # type: ignore[assignment]
+    await store.create(new("b", Delta(add=(coin("taken"),), reserve=("taken",))))
+    await own.execute("BEGIN")
+    found = await store.create(new("b"), conn=own)
+    assert found.checkpoint == await store.load(key("b"))
+    with pytest.raises(ReservationError):
+        await store.create(new("a", Delta(reserve=("taken",))), conn=own)
+    own.text_factory = bytes
+    with pytest.raises(UsageError, match="text_factory"):
+        await store.create(new("a"), conn=own)
+    await own.rollback()
+
+
 async def test_the_apps_own_transaction_waits_its_turn(store: SQLiteStore, own: aiosqlite.Connection) -> None:
     """L-B2: where we hold the file longer than its patience, it is told, and may try again."""
     await own.execute("BEGIN")

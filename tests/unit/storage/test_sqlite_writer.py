@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from asyncio import CancelledError, create_task, gather, sleep, wait_for
+from asyncio import CancelledError, create_task, gather, sleep, wait, wait_for
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -218,6 +218,21 @@ async def test_a_writer_that_breaks_answers_all(
         for _ in range(2):
             with pytest.raises(StoreUnavailableError):
                 await wait_for(store.create(new("a")), PATIENCE_S)
+
+
+async def test_a_writer_that_dies_under_a_transaction_leaves_nothing_open(store: SQLiteStore, tmp_path: Path) -> None:
+    """L-B1: the app is told at the end of its block, and the file is free for others at once."""
+    with pytest.raises(StoreUnavailableError):  # noqa: PT012
+        async with store.transaction() as conn:
+            await conn.execute("CREATE TABLE app (a)")
+            assert store._database is not None
+            assert store._database.writer is not None
+            store._database.writer._task.cancel()
+            await wait([store._database.writer._task])
+            with plain(tmp_path / "w.db") as other:
+                other.execute("BEGIN IMMEDIATE")
+                other.execute("ROLLBACK")
+    assert rows_of(tmp_path / "w.db", "SELECT name FROM sqlite_schema WHERE name = 'app'") == []
 
 
 async def _enter(store: SQLiteStore) -> None:
