@@ -16,7 +16,7 @@ KEY := $(shell { cat pyproject.toml constraints.txt; $(PYTHON) -V; pwd; } 2>/dev
 INSTALLED := $(VENV)/installed-$(KEY)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench clean mint
+.PHONY: help demo test check bench clean mint simulate
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
@@ -34,6 +34,15 @@ check: $(INSTALLED) ## Lint, formatting, types, import rules
 
 bench: $(INSTALLED) ## Measure transitions a second
 	@$(BIN)/python -m benchmarks.throughput
+
+.PHONY: kit-check
+kit-check: $(INSTALLED) ## Set the testing kit on planted bugs, and on their correct twins
+	@$(BIN)/python -m tests.kit.check
+
+# More choices: make simulate SEED=7, SECONDS=60 or COUNT=5000
+simulate: $(INSTALLED) ## Try 100,000 schedules of processes, crashes and faults over the engine
+	@$(BIN)/python -m wallet_actions.testing.simulate \
+		$(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(COUNT),--count $(COUNT))
 
 clean: ## Remove everything that was made here
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any, Self
 
 from pydantic import BaseModel, SecretStr
-from wallet_actions_storage.memory import MemoryStore
 
 from wallet_actions.action import Action, Phase
 from wallet_actions.checkpoint import Checkpoint, HistoryEntry, Status
@@ -20,12 +20,15 @@ from wallet_actions.events import Event
 from wallet_actions.executor import Executor
 from wallet_actions.operator import Operator
 from wallet_actions.registry import Registry
+from wallet_actions.runner import Runner
 from wallet_actions.store import NewAction, Store
 from wallet_actions.testing.clock import FakeClock
 from wallet_actions.transition import NO_CHANGES, Changes, Done, Failed, Failure, Next, Park, Transition
+from wallet_actions_storage.memory import MemoryStore
 
 SECRET = "tell-nobody"
 SECOND = timedelta(seconds=1)
+NEVER = timedelta(days=365)
 
 Answer = Callable[["Job"], Any]
 
@@ -266,3 +269,15 @@ class Rig:
     async def insert(self, checkpoint: Checkpoint) -> None:
         """Put a row into the store that this code would not write."""
         await self.store.create(NewAction(checkpoint))
+
+
+@asynccontextmanager
+async def running(rig: Rig, **options: Any) -> AsyncIterator[Runner]:
+    """A runner that is over its recovery, with an operator that tells it."""
+    options = {"poll": None, "sync": NEVER, "drain": timedelta(0), **options}
+    async with Runner(rig.executor, **options) as runner:
+        rig.operator._on_change = runner.notify
+        rig.operator._on_kind_change = runner.notify_kind
+        await runner.recovered()
+        await settle()
+        yield runner

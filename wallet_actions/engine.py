@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Self
 
@@ -26,7 +27,21 @@ from wallet_actions.transition import NO_CHANGES, Changes
 
 ResultT = TypeVar("ResultT")
 
-_started_in_transaction: ContextVar[list[ActionKey] | None] = ContextVar("started_in_transaction", default=None)
+
+@dataclass(eq=False, slots=True)
+class _Transaction:
+    """A transaction of the app, and what was started in it.
+
+    Attributes:
+        is_open: False once the block has ended, also in a task that was spawned in the block and outlives it.
+    """
+
+    engine: Engine
+    started: list[ActionKey] = field(default_factory=list)
+    is_open: bool = True
+
+
+_transactions: ContextVar[tuple[_Transaction, ...]] = ContextVar("transactions", default=())
 
 
 class Engine:
@@ -72,7 +87,12 @@ class Engine:
             drain=drain,
             retention=retention,
         )
-        self.operator = Operator(self.store, clock=self.executor.clock, on_change=self.runner.notify)
+        self.operator = Operator(
+            self.store,
+            clock=self.executor.clock,
+            on_change=self.runner.notify,
+            on_kind_change=self.runner.notify_kind,
+        )
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -91,9 +111,9 @@ class Engine:
     ) -> Started[ResultT]:
         """Make an action durable; it is driven from then on. See `Executor.start`."""
         started = await self.executor.start(action, changes, conn=conn)
-        pending = _started_in_transaction.get()
-        if conn is not None and pending is not None:
-            pending.append(started.key)
+        transaction = self._transaction()
+        if conn is not None and transaction is not None:
+            transaction.started.append(started.key)
         return started
 
     async def result(self, kind: type[Action[Any, Any, ResultT]], id: str) -> ResultT:
@@ -143,14 +163,19 @@ class Engine:
         Raises:
             UsageError: the store has no SQL, or a transaction is open already in this task.
         """
-        if _started_in_transaction.get() is not None:
+        if self._transaction() is not None:
             raise UsageError("a transaction is already open in this task")
-        started: list[ActionKey] = []
-        token = _started_in_transaction.set(started)
+        transaction = _Transaction(self)
+        token = _transactions.set((*_transactions.get(), transaction))
         try:
             async with self.store.transaction() as conn:
                 yield conn
         finally:
-            _started_in_transaction.reset(token)
-        for key in started:
+            transaction.is_open = False
+            _transactions.reset(token)
+        for key in transaction.started:
             self.runner.notify(key)
+
+    def _transaction(self) -> _Transaction | None:
+        """The transaction of this engine that is open in this task."""
+        return next((one for one in _transactions.get() if one.is_open and one.engine is self), None)

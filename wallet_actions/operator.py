@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from wallet_actions.checkpoint import Checkpoint, ErrorRecord, HistoryEntry, Status
+from wallet_actions.checkpoint import CancelState, Checkpoint, ErrorRecord, HistoryEntry, Status
 from wallet_actions.clock import Clock, SystemClock
 from wallet_actions.coins import ActionKey
 from wallet_actions.errors import UnknownActionError, UsageError, VersionConflictError
@@ -26,14 +26,21 @@ class Operator:
     Args:
         store: open.
         on_change: told of each action that a driver should look at now.
+        on_kind_change: told of each kind that was paused or resumed.
     """
 
     def __init__(
-        self, store: Store, *, clock: Clock | None = None, on_change: Callable[[ActionKey], None] = lambda key: None
+        self,
+        store: Store,
+        *,
+        clock: Clock | None = None,
+        on_change: Callable[[ActionKey], None] = lambda key: None,
+        on_kind_change: Callable[[str], None] = lambda kind: None,
     ) -> None:
         self._store = store
         self._clock: Clock = clock or SystemClock()
         self._on_change = on_change
+        self._on_kind_change = on_kind_change
 
     async def list_actions(
         self,
@@ -122,7 +129,7 @@ class Operator:
         return await self._write(key, "pause", lambda checkpoint: replace(checkpoint, status=Status.PAUSED))
 
     async def resume(self, key: ActionKey) -> Checkpoint:
-        """Let a paused action go on: when it was due if it was parked, now otherwise.
+        """Let a paused action go on: when it was due if it was parked, now otherwise, or if it is to be cancelled.
 
         Raises:
             UnknownActionError: there is no such action.
@@ -133,7 +140,9 @@ class Operator:
         def resumed(checkpoint: Checkpoint) -> Checkpoint:
             if checkpoint.status is not Status.PAUSED:
                 raise UsageError(f"{key} is {checkpoint.status.value}, not paused")
-            return replace(checkpoint, status=Status.RUNNING if checkpoint.wake_at is None else Status.PARKED)
+            if checkpoint.wake_at is None or checkpoint.cancel is CancelState.REQUESTED:
+                return replace(checkpoint, status=Status.RUNNING, wake_at=None)
+            return replace(checkpoint, status=Status.PARKED)
 
         return await self._write(key, "resume", resumed)
 
@@ -156,21 +165,28 @@ class Operator:
     async def pause_kind(self, kind: str) -> None:
         """Keep all actions of a kind from being driven; durable, seen by other processes within a second."""
         await self._store.set_kind_paused(kind, True)
+        self._on_kind_change(kind)
 
     async def resume_kind(self, kind: str) -> None:
         """Let a paused kind go on."""
         await self._store.set_kind_paused(kind, False)
+        self._on_kind_change(kind)
 
     async def prune(self, older_than: timedelta) -> int:
         """Forget the details of actions that ended long ago; id, result and facts stay for ever.
 
         Returns:
             How many were pruned.
+        Raises:
+            UsageError: the age is negative, or reaches back beyond the calendar.
         Durability: in batches; each action wholly or not at all.
         """
+        try:
+            before = self._clock.now() - older_than
+        except OverflowError:
+            raise UsageError("the age to prune by reaches back beyond the calendar") from None
         if older_than < timedelta(0):
             raise UsageError("the age to prune by is not negative")
-        before = self._clock.now() - older_than
         total = 0
         while True:
             pruned = await self._store.prune(before, limit=PRUNE_BATCH)

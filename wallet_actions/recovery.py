@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 import anyio
@@ -153,13 +154,13 @@ async def _heed_clock(executor: Executor, now: datetime, last: datetime | None) 
         return
     logger.warning("the clock was set back; wake times are shortened", extra={"by_s": (last - now).total_seconds()})
     after: Wake | None = None
-    while page := await patiently(executor, lambda: executor.store.wakes(until=None, after=after, limit=PAGE)):
+    while page := await patiently(executor, partial(executor.store.wakes, until=None, after=after, limit=PAGE)):
         after = page[-1]
         for wake in page:
             wanted = now + (wake.wake_at - wake.parked_at)
             if wake.parked_at <= now or wake.wake_at <= wanted:
                 continue
-            checkpoint = await patiently(executor, lambda key=wake.key: executor.store.load(key))  # type: ignore[misc]
+            checkpoint = await patiently(executor, partial(executor.store.load, wake.key))
             if checkpoint is not None and checkpoint.status is Status.PARKED and checkpoint.wake_at == wake.wake_at:
                 await _save(executor, replace(checkpoint, wake_at=wanted), "clock")
 
@@ -171,7 +172,7 @@ async def _save(executor: Executor, changed: Checkpoint, event: str) -> bool:
         event,
     )
     try:
-        await patiently(executor, lambda: executor.store.save(write))
+        await patiently(executor, partial(executor.store.save, write))
     except VersionConflictError:
         return False
     return True
@@ -179,7 +180,7 @@ async def _save(executor: Executor, changed: Checkpoint, event: str) -> bool:
 
 async def _driven(executor: Executor, key: ActionKey, *, only_if_due: bool) -> DriveResult[Any] | None:
     try:
-        return await patiently(executor, lambda: executor.drive(key, only_if_due=only_if_due))
+        return await patiently(executor, partial(executor.drive, key, only_if_due=only_if_due))
     except UnknownActionError:
         return DriveResult(Outcome.SUPERSEDED, key)
     except Exception as error:  # noqa: BLE001 one bad action does not keep the others from being taken up (L-D12)
@@ -218,7 +219,7 @@ def _count(report: RecoveryReport, result: DriveResult[Any] | None) -> None:
 async def _pages_of(executor: Executor, status: Status) -> AsyncIterator[Sequence[Checkpoint]]:
     after = 0
     while page := await patiently(
-        executor, lambda: executor.store.list_actions(statuses=[status], after=after, limit=PAGE)
+        executor, partial(executor.store.list_actions, statuses=[status], after=after, limit=PAGE)
     ):
         after = page[-1].row
         yield page
@@ -233,7 +234,7 @@ async def _wake_keys(
     executor: Executor, read: Callable[[Wake | None], Awaitable[Sequence[Wake]]]
 ) -> AsyncIterator[Sequence[ActionKey]]:
     after: Wake | None = None
-    while page := await patiently(executor, lambda: read(after)):
+    while page := await patiently(executor, partial(read, after)):
         after = page[-1]
         yield [wake.key for wake in page]
 

@@ -10,25 +10,63 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Self
 
 import anyio
 from anyio.abc import TaskGroup
 
-from wallet_actions.checkpoint import Wake
+from wallet_actions.checkpoint import Status, Wake
+from wallet_actions.clock import Clock
 from wallet_actions.coins import ActionKey
-from wallet_actions.errors import StoreUnavailableError, UnknownActionError, WalletActionError
+from wallet_actions.errors import StoreUnavailableError, UnknownActionError
 from wallet_actions.events import Event, EventKind
 from wallet_actions.executor import Executor
 from wallet_actions.operator import Operator
 from wallet_actions.outcome import Outcome
-from wallet_actions.recovery import STORE_POLICY, RecoveryReport, recover, revive_quarantined
+from wallet_actions.recovery import STORE_POLICY, RecoveryReport, patiently, recover, revive_quarantined
 
 logger = logging.getLogger(__name__)
 
 PAGE = 500
+BUSY_WAIT = timedelta(seconds=1)
+HEAP_SLACK = 64
+
+
+class Slots:
+    """Bounds how many actions are driven at once, and lets those that are finish.
+
+    Args:
+        number: how many, ≥ 1.
+    """
+
+    def __init__(self, number: int) -> None:
+        self._free = asyncio.Semaphore(number)
+        self._taken = 0
+        self._is_closed = False
+        self._empty = asyncio.Event()
+
+    async def __aenter__(self) -> None:
+        await self._free.acquire()
+        if self._is_closed:
+            await anyio.sleep_forever()  # until it is cancelled with all that is not under way
+        self._taken += 1
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._taken -= 1
+        self._free.release()
+        if not self._taken:
+            self._empty.set()
+
+    async def drain(self, clock: Clock, patience: timedelta) -> None:
+        """Let nobody in any more, and wait for those inside."""
+        self._is_closed = True
+        if self._taken:
+            self._empty.clear()
+            await clock.wait(self._empty, patience)
 
 
 class Runner:
@@ -73,15 +111,20 @@ class Runner:
         self._armed: dict[ActionKey, float] = {}
         self._ready: dict[ActionKey, bool] = {}  # whether to drive it even if it is not due
         self._active: dict[ActionKey, bool] = {}  # whether to drive it once more
+        self._owed: set[ActionKey] = set()  # notified, but the store was away
+        self._kinds: set[str] = set()  # to be looked over
+        self._slots = Slots(concurrency)
         self._store_failures = 0
         self._is_stopping = False
         self._wake = asyncio.Event()
-        self._idle = asyncio.Event()
         self._recovered = asyncio.Event()
         self._report: RecoveryReport | None = None
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
+        self._is_stopping = False
+        self._wake, self._recovered, self._report = asyncio.Event(), asyncio.Event(), None
+        self._slots = Slots(self._concurrency)
         self._forget = self._executor.observe(self._look)
         self._task = asyncio.create_task(self._run(), name="wallet_actions.runner")
         return self
@@ -111,15 +154,21 @@ class Runner:
             self._ready[key] = True
             self._wake.set()
 
+    def notify_kind(self, kind: str) -> None:
+        """Heed at once that a kind was paused or resumed."""
+        self._executor.forget_pauses()
+        self._kinds.add(kind)
+        self._wake.set()
+
     async def recovered(self) -> RecoveryReport:
         """Wait for the recovery of this start, and read its report.
 
         Raises:
-            StoreUnavailableError: it could not be finished; what it did not reach is found by the sync.
+            StoreUnavailableError: it could not be finished yet; it starts again in the background.
         """
         await self._recovered.wait()
         if self._report is None:
-            raise StoreUnavailableError("the recovery could not read the store; the sync loop goes on trying")
+            raise StoreUnavailableError("the recovery could not read the store; it is tried again in the background")
         return self._report
 
     @property
@@ -137,11 +186,11 @@ class Runner:
             tasks.start_soon(self._periodically, self._sync, self._sync_once)
             while not self._is_stopping:
                 self._wake.clear()
+                while self._kinds:
+                    tasks.start_soon(self._look_over, self._kinds.pop())
                 self._start_what_is_due(tasks)
                 await self._clock.wait(self._wake, self._until_next())
-            if self._active:
-                self._idle.clear()
-                await self._clock.wait(self._idle, self._drain)
+            await self._slots.drain(self._clock, self._drain)
             tasks.cancel_scope.cancel()
         self._recovered.set()
 
@@ -159,7 +208,8 @@ class Runner:
                 self._offer(key)
         while self._ready and len(self._active) < self._concurrency:
             key = next(iter(self._ready))
-            is_forced = self._ready.pop(key)
+            is_forced = self._ready.pop(key) or key in self._owed
+            self._owed.discard(key)
             self._active[key] = False
             tasks.start_soon(self._drive, key, is_forced)
 
@@ -169,12 +219,19 @@ class Runner:
 
     def _arm(self, key: ActionKey, delay: timedelta) -> None:
         due_s = self._clock.monotonic() + max(0.0, delay.total_seconds())
-        if self._armed.get(key) == due_s:
+        armed_s = self._armed.get(key, math.inf)
+        if armed_s == due_s or (armed_s < due_s and key in self._owed):
             return
         self._armed[key] = due_s
         heapq.heappush(self._heap, (due_s, key))
-        if self._heap[0][1] is key:
-            self._wake.set()
+        if len(self._heap) > 2 * len(self._armed) + HEAP_SLACK:  # most are of actions that were armed anew since
+            self._heap = [(due_s, key) for key, due_s in self._armed.items()]
+            heapq.heapify(self._heap)
+        self._wake.set()
+
+    def _disarm(self, key: ActionKey) -> None:
+        if key not in self._owed:
+            self._armed.pop(key, None)
 
     def _look(self, event: Event) -> None:
         match event.kind:
@@ -183,21 +240,29 @@ class Runner:
                 self._wake.set()
             case EventKind.PARKED | EventKind.RETRIED if event.wake_at is not None:
                 self._arm(event.key, event.wake_at - event.at)
-            case EventKind.DONE | EventKind.FAILED | EventKind.CANCELLED | EventKind.STUCK | EventKind.PARKED:
-                self._armed.pop(event.key, None)
+            case EventKind.PARKED | EventKind.RETRIED:
+                self._disarm(event.key)
+            case EventKind.DONE | EventKind.FAILED | EventKind.CANCELLED | EventKind.STUCK:
+                self._owed.discard(event.key)
+                self._disarm(event.key)
 
     async def _drive(self, key: ActionKey, is_forced: bool) -> None:
         try:
-            result = await self._executor.drive(key, wait=is_forced, only_if_due=not is_forced)
+            async with self._slots:
+                result = await self._executor.drive(key, wait=is_forced, only_if_due=not is_forced)
             self._store_failures = 0
-            if result.outcome is Outcome.PARKED and result.action is None and result.wake_at is not None:
+            if result.outcome is Outcome.BUSY:
+                self._arm(key, BUSY_WAIT)  # whoever drives it may be cancelled, and leave it
+            elif result.outcome is Outcome.PARKED and result.action is None and result.wake_at is not None:
                 self._arm(key, result.wake_at - self._clock.now())  # it was not due yet
         except StoreUnavailableError:
             self._store_failures += 1
+            if is_forced:
+                self._owed.add(key)
             self._arm(key, STORE_POLICY.delay(self._store_failures))
         except UnknownActionError:
             pass  # a start that was rolled back
-        except WalletActionError as error:
+        except Exception as error:  # noqa: BLE001 one bad action does not end the loop for the others (L-D12)
             logger.error(
                 "an action could not be driven",
                 extra={"action_kind": key.kind, "action_id": key.id, "error_type": type(error).__name__},
@@ -205,36 +270,55 @@ class Runner:
         finally:
             if self._active.pop(key):
                 self._ready[key] = True
-            if not self._active:
-                self._idle.set()
             self._wake.set()
 
     # In the background
 
     async def _recover(self) -> None:
-        try:
-            self._report = await recover(self._executor, concurrency=self._concurrency)
-            await self._arm_all()
-        except WalletActionError as error:
-            logger.error("the recovery was cut short", extra={"error_type": type(error).__name__})
-        finally:
-            self._recovered.set()
+        failures = 0
+        while True:
+            try:
+                self._report = await recover(self._executor, slots=self._slots)
+                await self._arm_all()
+                return
+            except Exception as error:  # noqa: BLE001 nothing is dropped: it starts again (L-D13)
+                failures += 1
+                logger.error("the recovery was cut short; it starts again", extra={"error_type": type(error).__name__})
+            finally:
+                self._recovered.set()
+            await self._clock.sleep(STORE_POLICY.delay(failures))
 
     async def _arm_all(self) -> None:
-        now = self._clock.now()
+        store = self._executor.store
         after: Wake | None = None
-        while page := await self._executor.store.wakes(until=None, after=after, limit=PAGE):
+        while page := await patiently(self._executor, partial(store.wakes, until=None, after=after, limit=PAGE)):
             after = page[-1]
+            now = self._clock.now()
             for wake in page:
                 if wake.key not in self._armed and wake.key not in self._active:
                     self._arm(wake.key, wake.wake_at - now)
+
+    async def _look_over(self, kind: str) -> None:
+        """Take up what lay still while a kind was paused."""
+        try:
+            if await self._executor.is_kind_paused(kind):
+                return
+            after = 0
+            read = partial(self._executor.store.list_actions, statuses=[Status.RUNNING, Status.PARKED], kinds=[kind])
+            while page := await patiently(self._executor, partial(read, after=after, limit=PAGE)):
+                after = page[-1].row
+                now = self._clock.now()
+                for checkpoint in page:
+                    self._arm(checkpoint.key, (checkpoint.wake_at or now) - now)
+        except Exception as error:  # noqa: BLE001 what it did not reach is found by the sync
+            logger.warning("a resumed kind was not looked over", extra={"error_type": type(error).__name__})
 
     async def _periodically(self, interval: timedelta, work: Callable[[], Awaitable[None]]) -> None:
         while True:
             await self._clock.sleep(interval)
             try:
                 await work()
-            except WalletActionError as error:
+            except Exception as error:  # noqa: BLE001 the loop outlives whatever a turn of it meets
                 logger.warning("a sync failed; it will be tried again", extra={"error_type": type(error).__name__})
 
     async def _look_around(self) -> None:
@@ -242,20 +326,21 @@ class Runner:
         room = max(1, self._concurrency - len(self._active) - len(self._ready))
         due = await store.wakes(until=now, limit=room + len(self._active) + len(self._ready))
         stalled = await store.running(before=now - self._stalled, limit=room + len(self._active) + len(self._ready))
-        self._offer_all([*due, *stalled])
+        self._offer_all([wake.key for wake in (*due, *stalled)])
 
     async def _sync_once(self) -> None:
         store = self._executor.store
-        await revive_quarantined(self._executor)
+        self._offer_all(await revive_quarantined(self._executor))
+        await self._look_around()
         after = 0
         while page := await store.idle(after=after, limit=PAGE):
             after = page[-1].row
-            self._offer_all(page)
+            self._offer_all([wake.key for wake in page])
         if self._retention is not None:
             await Operator(store, clock=self._clock).prune(self._retention)
 
-    def _offer_all(self, wakes: Sequence[Wake]) -> None:
-        for wake in wakes:
-            self._offer(wake.key)
-        if wakes:
+    def _offer_all(self, keys: Sequence[ActionKey]) -> None:
+        for key in keys:
+            self._offer(key)
+        if keys:
             self._wake.set()

@@ -15,7 +15,7 @@ import json
 import logging
 import re
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,17 +25,17 @@ import httpx
 from mnemonic import Mnemonic
 
 from wallet_actions.action import Action
-from wallet_actions.cashu import KINDS, CashuWallet, Issue, Melt, MintClient, Seed
+from wallet_actions.cashu import KINDS, Cashu, CashuWallet, Issue, Melt, MintClient, Seed
 from wallet_actions.cashu.answers import SpendState
 from wallet_actions.cashu.facts import TRANSACTION
 from wallet_actions.cashu.proofs import proof_of
-from wallet_actions.checkpoint import Checkpoint, Status
+from wallet_actions.checkpoint import Checkpoint
 from wallet_actions.clock import Clock
 from wallet_actions.coins import ActionKey, Coin, CoinState
-from wallet_actions.events import Event
+from wallet_actions.events import Event, Observer
 from wallet_actions.executor import Executor
 from wallet_actions.operator import Operator
-from wallet_actions.outcome import DriveResult, Outcome
+from wallet_actions.outcome import DriveMode, DriveResult, Outcome
 from wallet_actions.registry import Registry
 from wallet_actions.store import Store, open_store
 from wallet_actions.testing.nutshell import NutshellMint
@@ -54,6 +54,11 @@ Alter = Callable[[Any], Any]
 """Makes something else of an answer's JSON; bytes are sent as they are."""
 
 
+def plain() -> httpx.AsyncHTTPTransport:
+    """What a client makes for itself, without certificates: to load them takes longer than most of a test."""
+    return httpx.AsyncHTTPTransport(verify=False, retries=0)
+
+
 @dataclass(slots=True)
 class Liar(httpx.AsyncBaseTransport):
     """Passes everything on, and alters the answers to requests whose path fits.
@@ -66,7 +71,7 @@ class Liar(httpx.AsyncBaseTransport):
     lies: dict[str, Alter] = field(default_factory=dict)
     told: dict[str, int] = field(default_factory=dict)
     statuses: dict[str, int] = field(default_factory=dict)
-    _real: httpx.AsyncHTTPTransport = field(default_factory=httpx.AsyncHTTPTransport)
+    _real: httpx.AsyncHTTPTransport = field(default_factory=lambda: plain())
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         response = await self._real.handle_async_request(request)
@@ -103,10 +108,9 @@ class Purse:
         self.store = store
         self.seed = Seed.from_mnemonic(words)
 
-        def connect(url: str) -> MintClient:
-            return MintClient(url, transport=liar) if liar is not None else MintClient(url)
-
-        self.wallet = CashuWallet(store, self.seed, connect=connect, clock=clock)
+        self.wallet = CashuWallet(
+            store, self.seed, connect=lambda url: MintClient(url, transport=liar or plain()), clock=clock
+        )
         self.events: list[Event] = []
         self.executor = Executor(store, self.wallet, Registry(KINDS), clock=clock, observers=[self.events.append])
         self.operator = Operator(store, clock=clock)
@@ -139,6 +143,14 @@ class Purse:
             if result.outcome not in (Outcome.PARKED, Outcome.SUPERSEDED, Outcome.BUSY):
                 return result
         raise AssertionError(f"it still parks after {tries} drives: {result.error}")
+
+    async def wait(self, action: Action[Any, Any, Any]) -> DriveResult[Any]:
+        """Drive it to its end as a runner would, heeding wake times, whoever else drives it."""
+        while True:
+            result = await self.executor.drive(action.key, DriveMode.UNTIL_DONE)
+            if result.outcome is not Outcome.SUPERSEDED:
+                self.results.append(result)
+                return result
 
     async def row(self, action: Action[Any, Any, Any]) -> Checkpoint:
         checkpoint = await self.store.load(action.key)
@@ -183,12 +195,16 @@ class Bank:
 
     Args:
         mint: nobody else's for as long as this lasts.
+
+    Attributes:
+        slack: by how much the mint's own books may be wrong, where a test makes it sign one output for two amounts.
     """
 
     def __init__(self, mint: NutshellMint, folder: Path) -> None:
         self.mint = mint
         self.folder = folder
         self.purses: list[Purse] = []
+        self.slack = 0
         self._before = 0
         self._stack = AsyncExitStack()
         self._log = _Log()
@@ -202,7 +218,7 @@ class Bank:
         try:
             if error is None:
                 await self.audit()
-                await self._check_secrets()
+                await self.check_secrets()
         finally:
             self._log.stop()
             await self._stack.aclose()
@@ -249,17 +265,22 @@ class Bank:
                 if coin.state is CoinState.RESERVED:
                     assert coin.holder in unfinished, "a coin is held by nobody"
             assert not await purse.store.orphans()
-        async with MintClient(self.mint.url) as client:
+        async with MintClient(self.mint.url, transport=plain()) as client:
             keysets = {info.id: await client.keys(info) for info in await client.keysets()}
             for coin in owned.values():
                 proof = proof_of(coin)
                 assert proof.has_valid_dleq(keysets[proof.id]), "a coin that the mint did not sign"
-            if spendable := [id for id, coin in owned.items() if coin.state is CoinState.SPENDABLE]:
+            if spendable := [coin.id for coin in owned.values() if coin.state is CoinState.SPENDABLE]:
                 states = await client.check(spendable)
                 assert set(states) == {SpendState.UNSPENT}, "a coin that the mint would not take"
-        assert sum(coin.amount for coin in owned.values()) == await self.outstanding()
+        assert abs(sum(coin.amount for coin in owned.values()) - await self.outstanding()) <= self.slack
 
-    async def _check_secrets(self) -> None:
+    def forget_log(self) -> None:
+        """Drop what was logged so far."""
+        self._log.lines.clear()
+
+    async def check_secrets(self) -> None:
+        """Search whatever was logged, shown or recorded for secrets of any wallet."""
         texts = list(self._log.lines)
         secrets: set[str] = set()
         for purse in self.purses:
@@ -331,6 +352,12 @@ class _Log(logging.Handler):
         self.lines.append(f"{self.format(record)} {record.__dict__}")
 
 
-def terminal(rows: Sequence[Checkpoint]) -> Iterator[Status]:
-    """The statuses of those that have ended."""
-    return (row.status for row in rows if row.status.is_terminal)
+def app(purse: Purse, *, observers: Sequence[Observer] = ()) -> Cashu:
+    """A whole app on a purse's store: it drives by itself, and waits as it would."""
+    return Cashu(
+        purse.store,
+        purse.seed,
+        connect=lambda url: MintClient(url, transport=plain()),
+        observers=observers,
+        poll=None,
+    )

@@ -57,8 +57,11 @@ def test_values_have_one_text(value: Any, text: str) -> None:
 
 def test_equal_values_have_equal_text_however_they_were_built() -> None:
     names = [f"{number:03d}" for number in range(200)]
+    backwards: set[str] = set()
+    for name in reversed(names):
+        backwards.add(name)
 
-    assert canonical_json({"x": set(names), "y": 1}) == canonical_json({"y": 1, "x": set(reversed(names))})
+    assert canonical_json({"x": set(names), "y": 1}) == canonical_json({"y": 1, "x": backwards})
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), object(), {object(): 1}, {1: 1, "1": 2}])
@@ -118,7 +121,7 @@ def test_a_result_that_is_not_what_was_declared_or_does_not_survive_is_refused(t
 
 @pytest.mark.parametrize("text", ["", "{", '{"amount":"x"}', "null", '{"amount":1,"token":5}'])
 def test_a_text_that_is_no_result_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValidationError):
         ResultCodec("job", Receipt).decode(text)
 
 

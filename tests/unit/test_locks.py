@@ -1,13 +1,17 @@
-"""Locks of the process (L-D1)."""
+"""Locks of the process (L-D1), and the calls that drive."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 import pytest
 
-from tests.actions import key_of, settle
-from wallet_actions.locks import KeyLocks
+from tests.actions import SECOND, key_of, settle
+from wallet_actions.coins import ActionKey
+from wallet_actions.locks import Calls, KeyLocks
+from wallet_actions.testing.clock import FakeClock
 
 pytestmark = pytest.mark.anyio
 
@@ -71,3 +75,48 @@ async def test_who_gives_up_waiting_leaves_the_lock_to_the_others() -> None:
     assert impatient.cancelled()
     locks.release(A)
     assert not locks._interest
+
+
+async def test_a_call_hears_of_what_concerns_its_action() -> None:
+    calls = Calls()
+    with calls.enter(A) as call, calls.enter(B) as other:
+        calls.notify(A)
+
+        assert (call.is_notified, other.is_notified) == (True, False)
+        assert call.take_notice()
+        assert not call.take_notice()
+    assert not calls._calls
+
+
+async def test_a_sleeper_is_woken_by_time_by_a_notification_and_by_what_others_wrote() -> None:
+    clock, calls = FakeClock(), Calls()
+    wakes: list[tuple[Callable[[], Awaitable[None]], bool]] = [
+        (partial(clock.advance, SECOND), False),
+        (partial(_call, calls.notify), True),
+        (partial(_call, calls.stir), False),
+    ]
+    with calls.enter(A) as call:
+        for wake, is_notified in wakes:
+            asleep = asyncio.create_task(call.sleep(clock, clock.now() + SECOND))
+            await settle()
+            assert not asleep.done()
+            await wake()
+            await asleep
+            assert call.take_notice() is is_notified
+
+
+async def test_what_others_wrote_before_it_slept_does_not_wake_it() -> None:
+    clock, calls = FakeClock(), Calls()
+    with calls.enter(A) as call:
+        calls.stir(A)
+        asleep = asyncio.create_task(call.sleep(clock, clock.now() + SECOND))
+        await settle()
+
+        assert not asleep.done()
+        await clock.advance(SECOND)
+        await asleep
+
+
+async def _call(wake: Callable[[ActionKey], None]) -> None:
+    wake(A)
+    await settle()

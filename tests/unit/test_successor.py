@@ -83,8 +83,13 @@ def test_a_park_without_a_time_has_none() -> None:
 
 @pytest.mark.parametrize(
     ("wanted", "kept"),
-    [(timedelta(0), SHORTEST_PARK), (-SECOND, SHORTEST_PARK), (timedelta.min, SHORTEST_PARK)]
-    + [(timedelta.max, LONGEST_PARK), (timedelta(days=365), timedelta(days=365))],
+    [
+        (timedelta(0), SHORTEST_PARK),
+        (-SECOND, SHORTEST_PARK),
+        (timedelta.min, SHORTEST_PARK),
+        (timedelta.max, LONGEST_PARK),
+        (timedelta(days=365), timedelta(days=365)),
+    ],
 )
 def test_a_park_is_never_hot_and_never_beyond_the_calendar(wanted: timedelta, kept: timedelta) -> None:
     """L-D8."""
@@ -121,10 +126,12 @@ def test_a_state_that_stays_as_it_is_keeps_its_schema_version() -> None:
 
     later = Kind(Later)
     action = later.decode(WORN)
-    for answer in (Stuck(KeyError()), Failed("no"), Done(Receipt(amount=1)), Refused()):
+    ends: list[Any] = [Stuck(KeyError()), Failed("no"), Done(Receipt(amount=1)), Refused()]
+    for answer in ends:
         after, _ = successor(later, WORN, Decision(answer), NOW)
         assert (after.schema_version, after.state) == (1, WORN.state)
-    for answer in (Next(action), Park(action)):
+    goings_on: list[Any] = [Next(action), Park(action)]
+    for answer in goings_on:
         assert successor(later, WORN, Decision(answer), NOW)[0].schema_version == 2
 
 

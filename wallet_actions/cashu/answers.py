@@ -10,11 +10,12 @@ import re
 from enum import StrEnum
 from typing import Final, TypeVar
 
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue, RootModel, ValidationError
 
 from wallet_actions.cashu.errors import MintLiedError
 from wallet_actions.cashu.keysets import KeysetInfo
 from wallet_actions.cashu.proofs import BlindedMessage, BlindSignature, PointHex
+from wallet_actions.cashu.quotes import MintQuote
 from wallet_actions.errors import TransientError
 
 _FROM_MINT: Final = ConfigDict(frozen=True, extra="ignore", strict=True, hide_input_in_errors=True)
@@ -51,6 +52,33 @@ class MintInfo(BaseModel):
         if not isinstance(settings, dict):
             return bool(settings)
         return bool(settings.get("supported", not settings.get("disabled", False)))
+
+    def offers(self, nut: int, unit: str, *, method: str = "bolt11") -> bool:
+        """Whether the mint lists a way to pay and a unit under a part of the protocol, as it does for NUT-15."""
+        return any(entry.get("unit") == unit and entry.get("method") == method for entry in self._entries(nut))
+
+    def announces(self, topic: str) -> bool:
+        """Whether the mint tells of changes of a kind over a websocket, in any unit (NUT-17).
+
+        Args:
+            topic: `proof_state`, `bolt11_mint_quote` or `bolt11_melt_quote`.
+        """
+        commands = [entry.get("commands") for entry in self._entries(17)]
+        return any(isinstance(listed, list) and topic in listed for listed in commands)
+
+    @property
+    def most_quotes(self) -> int:
+        """How many quotes may be minted in one request: 1 where the mint has no batches (NUT-29) or gives no number."""
+        settings = (self.nuts or {}).get("29")
+        most = settings.get("max_batch_size") if isinstance(settings, dict) and self.supports(29) else None
+        return most if type(most) is int and most > 0 else 1
+
+    def _entries(self, nut: int) -> list[dict[str, JsonValue]]:
+        settings = (self.nuts or {}).get(str(nut))
+        listed = [settings.get("methods"), settings.get("supported")] if isinstance(settings, dict) else [settings]
+        return [
+            entry for entries in listed if isinstance(entries, list) for entry in entries if isinstance(entry, dict)
+        ]
 
 
 class Keysets(BaseModel):
@@ -113,6 +141,12 @@ class Restored(BaseModel):
 
     outputs: tuple[BlindedMessage, ...]
     signatures: tuple[BlindSignature, ...]
+
+
+class MintQuotes(RootModel[tuple[MintQuote, ...]]):
+    """The answer to a check of several mint quotes."""
+
+    model_config = ConfigDict(frozen=True, strict=True, hide_input_in_errors=True)
 
 
 def decoded(what: str, model: type[_Answer], body: bytes) -> _Answer:

@@ -20,7 +20,17 @@ from urllib.parse import quote as escape
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from wallet_actions.cashu.answers import Keysets, KeySheets, MintInfo, Restored, Signatures, SpendState, States, decoded
+from wallet_actions.cashu.answers import (
+    Keysets,
+    KeySheets,
+    MintInfo,
+    MintQuotes,
+    Restored,
+    Signatures,
+    SpendState,
+    States,
+    decoded,
+)
 from wallet_actions.cashu.errors import MintLiedError, WrongQuoteError
 from wallet_actions.cashu.keyset_ids import keyset_version
 from wallet_actions.cashu.keysets import Keyset, KeysetInfo
@@ -59,12 +69,18 @@ class MintClient:
     ) -> None:
         self._url = normalize_mint_url(url)
         self._deadline = deadline
+        self._is_direct = transport is None
         self._http = MintTransport(self._url, transport=transport, clock=clock or SystemClock())
 
     @property
     def url(self) -> str:
         """The mint's address, in the one form that names its account."""
         return self._url
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether it connects by itself, not through a transport that it was given: a proxy's, for instance."""
+        return self._is_direct
 
     async def __aenter__(self) -> Self:
         return self
@@ -182,6 +198,52 @@ class MintClient:
         answer = await self._post("mint", "/v1/mint/bolt11", body, Signatures, deadline)
         return _fitting(answer.signatures, outputs)
 
+    async def mint_quotes(
+        self, quote_ids: Sequence[str], *, deadline: timedelta | None = None
+    ) -> Mapping[str, MintQuote]:
+        """Look several mint quotes up at once; see `mint_quote`. Source: NUT-29.
+
+        Returns:
+            By id, without those that the mint passes over since it does not know them; some refuse all of them then.
+        """
+        answer = await self._post(
+            "check of quotes", "/v1/mint/quote/bolt11/check", {"quotes": list(quote_ids)}, MintQuotes, deadline
+        )
+        found = {quote.quote: quote for quote in answer.root}
+        if len(found) != len(answer.root) or not found.keys() <= set(quote_ids):
+            raise MintLiedError("quotes that are doubled, or were not asked for")
+        return found
+
+    async def mint_batch(
+        self,
+        amounts: Mapping[str, int],
+        outputs: Sequence[BlindedMessage],
+        *,
+        signatures: Mapping[str, str] | None = None,
+        deadline: timedelta | None = None,
+    ) -> tuple[BlindSignature, ...]:
+        """Have the ecash of several paid quotes signed, all or nothing. Source: NUT-29.
+
+        What an error proves, see `mint`. Ask `MintInfo.most_quotes` how many there may be.
+
+        Args:
+            amounts: quote id → its amount; all of one unit.
+            outputs: for all of them together; they come to the sum of the amounts.
+            signatures: quote id → signature for each quote that is locked, from `sign_mint_request` over all outputs.
+
+        Returns:
+            A signature for each output, in order, of its amount and keyset; not yet verified.
+        """
+        body: dict[str, object] = {
+            "quotes": list(amounts),
+            "quote_amounts": list(amounts.values()),
+            "outputs": _messages(outputs),
+        }
+        if signatures:
+            body["signatures"] = [signatures.get(quote_id) for quote_id in amounts]
+        answer = await self._post("mint", "/v1/mint/bolt11/batch", body, Signatures, deadline)
+        return _fitting(answer.signatures, outputs)
+
     async def swap(
         self, inputs: Sequence[Proof], outputs: Sequence[BlindedMessage], *, deadline: timedelta | None = None
     ) -> tuple[BlindSignature, ...]:
@@ -198,17 +260,25 @@ class MintClient:
         answer = await self._post("swap", "/v1/swap", body, Signatures, deadline)
         return _fitting(answer.signatures, outputs)
 
-    async def create_melt_quote(self, request: str, unit: str, *, deadline: timedelta | None = None) -> MeltQuote:
-        """Ask what a payment would cost. Not idempotent: each call makes another quote. Source: NUT-05.
+    async def create_melt_quote(
+        self, request: str, unit: str, *, partial_msat: int | None = None, deadline: timedelta | None = None
+    ) -> MeltQuote:
+        """Ask what a payment would cost. Not idempotent: each call makes another quote. Source: NUT-05, NUT-15.
 
         Args:
             request: a bolt11 invoice.
+            partial_msat: have this mint pay only that much of it, in thousandths of a satoshi, while other mints pay
+                the rest at the same time. Ask `MintInfo.offers(15, unit)` before; other mints pass it over.
 
         Raises:
             WrongQuoteError: the offer is for another request or unit. The amount is the caller's to compare.
         An error proves nothing, and costs nothing.
         """
         body: dict[str, object] = {"request": request, "unit": unit}
+        if partial_msat is not None:
+            if type(partial_msat) is not int or not 0 < partial_msat <= MAX_AMOUNT:
+                raise UsageError("a part of a payment must be an integer from 1 to 2^63 - 1, in msat")
+            body["options"] = {"mpp": {"amount": partial_msat}}
         quote = await self._post("melt quote", "/v1/melt/quote/bolt11", body, MeltQuote, deadline)
         if quote.unit not in {None, unit} or (quote.request or request).lower() != request.lower():
             raise WrongQuoteError("the mint offers to pay another request, or in another unit")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Self
 
@@ -29,6 +30,9 @@ MAX_COUNTER: Final = {KeysetVersion.V1: 2**31 - 1, KeysetVersion.V2: 2**63 - 1}
 
 _HARDENED: Final = 2**31
 _PURPOSE: Final = 129372
+_QUOTE_PURPOSE: Final = 129373
+_LOCKED_DOMAIN: Final = b"wallet_actions/cashu/locked"
+_SALT: Final = re.compile(r"[0-9a-f]{32,128}")
 _KDF_DOMAIN: Final = b"Cashu_KDF_HMAC_SHA256"
 
 
@@ -105,6 +109,53 @@ class Seed:
         secret = hmac.digest(self._seed, message + b"\x00", "sha256")
         reduced = int.from_bytes(hmac.digest(self._seed, message + b"\x01", "sha256"), "big") % ORDER
         return SecretPair(secret.hex(), _scalar(reduced))
+
+    def derive_locked(self, keyset_id: str, salt: str, index: int, terms: str) -> SecretPair:
+        """The pair of an output with a spending condition: its first half is the nonce that goes into the secret.
+
+        These stand apart from the counters of NUT-13: nobody could look such outputs up with the seed alone, since
+        their secrets hold the condition, and a row of them would look like the end of what the seed was used for.
+
+        Args:
+            salt: random, 32 hex characters or more, drawn for one request and stored with it.
+            index: which output of the request, ≥ 0.
+            terms: the condition as text.
+
+        Raises:
+            UsageError: a salt of another form.
+            MalformedError: the keyset's version is not supported; or, once in 2^256, there is no pair: draw another
+                salt.
+        """
+        keyset_version(keyset_id)
+        if not _SALT.fullmatch(salt) or index < 0:
+            raise UsageError("the salt of locked outputs must be at least 32 hex characters in lower case")
+        message = "\0".join((keyset_id, salt, str(index), terms)).encode()
+        nonce = hmac.digest(self._seed, _LOCKED_DOMAIN + message + b"\x00\x00", "sha256")
+        reduced = (
+            int.from_bytes(hmac.digest(self._seed, _LOCKED_DOMAIN + message + b"\x00\x01", "sha256"), "big") % ORDER
+        )
+        return SecretPair(nonce.hex(), _scalar(reduced))
+
+    def quote_key(self, counter: int) -> bytes:
+        """The private key that locks one mint quote to this wallet: `m/129373'/20'/0'/0'/counter`.
+
+        Args:
+            counter: 0 … 2^31 - 1, another one for each quote: a key used twice would tie the quotes together.
+
+        Returns:
+            32 bytes.
+
+        Raises:
+            UsageError: a counter out of range.
+        Source: NUT-20.
+        """
+        if type(counter) is not int or not 0 <= counter < _HARDENED:
+            raise UsageError("the counter of a quote's key must be an integer from 0 to 2^31 - 1")
+        node = _Node.of(b"Bitcoin seed", self._seed)
+        for step in (_QUOTE_PURPOSE, 20, 0, 0):
+            node = node.hardened(step)
+        (key,) = node.plain_keys(counter)
+        return key
 
     def _keyset_node(self, keyset_id: str) -> _Node:
         if keyset_id not in self._keysets:

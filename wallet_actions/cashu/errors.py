@@ -6,7 +6,7 @@
     TransientError
     ├── MintUnreachableError    no connection: the request was never sent
     └── MintLiedError           the answer breaks the protocol; nothing of it was taken over
-    MalformedError              text that is not the point, the scalar or the keyset id that it should be
+    MalformedError              text that is not the point, keyset id, token or spending condition that it should be
 
 A mint's word is weaker than the words "rejected" and "transient" suggest. An error of the protocol in answer to a
 mint, a swap or a melt does *not* prove that nothing happened: the request may have been carried out by an earlier
@@ -27,7 +27,7 @@ _SECRET_LIKE: Final = re.compile(r"[0-9a-fA-F]{32,}|[0-9A-Za-z+/_=-]{40,}")
 
 
 class MalformedError(WalletActionError):
-    """Text is not the curve point, scalar or keyset id that it should be. The message does not repeat it."""
+    """Text is not the point, scalar, keyset id, token or condition that it should be. The message does not repeat it."""
 
 
 class MintError(RejectedError):

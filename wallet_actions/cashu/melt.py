@@ -33,7 +33,7 @@ from wallet_actions.cashu.outputs import BLANK_AMOUNT, Output, unblind_change
 from wallet_actions.cashu.proofs import Amount, BlindSignature, Proof, coin_of
 from wallet_actions.cashu.quotes import MeltQuote, MeltQuoteState
 from wallet_actions.cashu.wallet import CashuWallet, moment, public_id
-from wallet_actions.coins import Coin, CoinState
+from wallet_actions.coins import MAX_AMOUNT, Coin, CoinState
 from wallet_actions.errors import ConfigurationError, InvariantError, RejectedError, TransientError
 from wallet_actions.transition import Changes, Done, Failed, Next, Park, Transition
 
@@ -82,7 +82,8 @@ class Paid(BaseModel):
 
     Attributes:
         amount: what the invoice asked for, in the unit.
-        fee: what was paid on top: for the payment and for spending the coins.
+        fee: what was paid on top: for the payment and for spending the coins; negative where the mint gave more change
+            than was due.
         preimage: the receipt, where the mint gave one; sensitive.
     """
 
@@ -309,7 +310,12 @@ class Melt(Action[CashuWallet, ProofsReserved | MeltRequested | PaymentPending, 
         change = _total(proofs)
         if lie is not None and (not proofs or change < least):
             raise lie
-        notes = [] if change >= least else [f"the mint gave {change} of change where at least {least} were due"]
+        notes: list[str] = []
+        if change < least:
+            notes = [f"the mint gave {change} of change where at least {least} were due"]
+        elif change > self._most_change:
+            # Some mints sign change twice when a look-up and the request race each other. It is good ecash.
+            notes = [f"the mint gave {change} of change where at most {self._most_change} were due"]
         fee = self.input_total - self.amount - change
         preimage = quote.payment_preimage if quote.payment_preimage not in {None, *NO_PREIMAGE} else None
         coins = [coin_of(proof, mint_url=self.mint, unit=self.unit) for proof in proofs]
@@ -334,7 +340,7 @@ class Melt(Action[CashuWallet, ProofsReserved | MeltRequested | PaymentPending, 
             return ()
         keyset = await wallet.mint(self.mint).keyset(signed[0][0].keyset_id)
         outputs, signatures = zip(*signed, strict=True)
-        return unblind_change(outputs, signatures, keyset, most=self._most_change)
+        return unblind_change(outputs, signatures, keyset, most=len(outputs) * MAX_AMOUNT)
 
     def _blank_outputs(self, wallet: CashuWallet) -> tuple[Output, ...]:
         match self.phase:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from wallet_actions.cashu.conditions import Condition, locked_secret
 from wallet_actions.cashu.crypto import blind, parse_point, parse_scalar, unblind, verify_dleq
 from wallet_actions.cashu.derivation import Seed
 from wallet_actions.cashu.errors import MalformedError, MintLiedError
@@ -31,7 +32,7 @@ class Output:
     Attributes:
         amount: in the keyset's unit; `BLANK_AMOUNT` where the mint decides.
         keyset_id: the full id.
-        counter: the counter that it was derived from.
+        counter: the counter that it was derived from; of a locked output, its place in the request.
         blinded_message: `B_`, as hex.
         secret: sensitive.
         blinding_factor: 32 bytes; sensitive.
@@ -72,6 +73,42 @@ def outputs_for(seed: Seed, keyset_id: str, first_counter: int, amounts: Sequenc
                 counter=counter,
                 blinded_message=point.format().hex(),
                 secret=pair.secret,
+                blinding_factor=pair.blinding_factor,
+            )
+        )
+    return tuple(outputs)
+
+
+def locked_outputs_for(
+    seed: Seed, keyset_id: str, salt: str, amounts: Sequence[int], condition: Condition
+) -> tuple[Output, ...]:
+    """Make outputs whose coins are spent under a condition, the same ones each time.
+
+    A checkpoint needs the keyset's id, the salt, the amounts and the condition, none of which is secret. The blinding
+    factors and the nonces follow from them and the seed. The mnemonic alone does not bring such coins back: the
+    condition is in their secrets. What was handed out is the payee's; a refund is claimed from the token or from the
+    checkpoint, so keep one of them until the locktime has passed.
+
+    Args:
+        keyset_id: the full id.
+        salt: random, 32 hex characters or more; stored before the request is sent, and never used for another (L-S6).
+        amounts: one for each output, in the order of the request.
+
+    Raises:
+        MalformedError, UsageError: as `Seed.derive_locked`.
+    """
+    terms = locked_secret(condition, "0" * 64)
+    outputs: list[Output] = []
+    for index, amount in enumerate(amounts):
+        pair = seed.derive_locked(keyset_id, salt, index, terms)
+        secret = locked_secret(condition, pair.secret)
+        outputs.append(
+            Output(
+                amount=amount,
+                keyset_id=keyset_id,
+                counter=index,
+                blinded_message=blind(secret, pair.blinding_factor).format().hex(),
+                secret=secret,
                 blinding_factor=pair.blinding_factor,
             )
         )

@@ -23,7 +23,7 @@ from wallet_actions.store import Store
 logger = logging.getLogger(__name__)
 
 PROBE = 100
-MOST_PROBES = 100
+MOST_PROBES = 20
 LAST_MOMENT_S = 253_370_764_800  # the year 9999, with room to count on from
 
 

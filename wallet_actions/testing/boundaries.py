@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 from types import FrameType
@@ -110,6 +111,7 @@ class WatchedStore:
         checkpoint = await self._store.load(key)
         if checkpoint is not None:
             self._phases[key] = checkpoint.phase
+            _driven.set((key, checkpoint.phase))
         return checkpoint
 
     def _watch(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
@@ -126,6 +128,7 @@ class WatchedStore:
             answer = await method(*args, **kwargs)
             if key is not None and phase is not None:
                 self._phases[key] = phase
+                _driven.set((key, phase))
             await reach(self._hook, replace(before, moment="after"))
             return answer
 
@@ -156,12 +159,15 @@ class Place(NamedTuple):
 
     Attributes:
         key, phase: the action, as it was when the step began.
-        line: as `module.py:31 in advance`.
+        line: as `module.py:31 in advance`; None where a task of the step's own is at work.
     """
 
     key: ActionKey
     phase: str
-    line: str
+    line: str | None
+
+
+_driven: ContextVar[tuple[ActionKey, str] | None] = ContextVar("driven", default=None)
 
 
 def place_of_action() -> Place | None:
@@ -172,6 +178,18 @@ def place_of_action() -> Place | None:
             return place
         frame = frame.f_back
     return None
+
+
+def place_of_driver(task: asyncio.Task[Any] | None) -> Place | None:
+    """Where a step has to be that began a task of its own, and that task is the caller.
+
+    Args:
+        task: what the process runs in; perhaps it is this that drives, and waits.
+    """
+    waiting, driven = place_of_task(task), _driven.get()
+    if driven is None or (waiting is not None and waiting[:2] == driven):
+        return waiting
+    return Place(*driven, line=None)
 
 
 def place_of_task(task: asyncio.Task[Any] | None) -> Place | None:

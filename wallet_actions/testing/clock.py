@@ -53,7 +53,10 @@ class FakeClock:
         return sum(not event.is_set() for _, _, event in self._waiters)
 
     async def sleep(self, delay: timedelta) -> None:
-        """Wait until the clock has been moved on by that much."""
+        """Wait until the clock has been moved on by that much; a delay that is not positive only yields."""
+        if delay <= timedelta(0):
+            await asyncio.sleep(0)
+            return
         await self._until(self._timer(delay))
 
     async def wait(self, event: asyncio.Event, delay: timedelta | None) -> bool:
@@ -63,6 +66,9 @@ class FakeClock:
         if delay is None:
             await event.wait()
             return True
+        if delay <= timedelta(0):
+            await asyncio.sleep(0)
+            return event.is_set()
         timer = self._timer(delay)
         happened = asyncio.ensure_future(event.wait())
         elapsed = asyncio.ensure_future(self._until(timer))
@@ -76,11 +82,12 @@ class FakeClock:
         return event.is_set()
 
     async def advance(self, delay: timedelta, *, rounds: int = 50) -> None:
-        """Move both clocks on, wake whoever is due in between in order, and let them run.
+        """Let everybody come to rest, move both clocks on, wake whoever is due in between in order, and let them run.
 
         Args:
-            rounds: how many turns of the event loop to grant after each wake-up.
+            rounds: how many turns of the event loop to grant before, and after each wake-up.
         """
+        await _settle(rounds)  # else who is just about to wait would count from the new time
         target_s = self._monotonic_s + delay.total_seconds()
         while self._waiters and self._waiters[0][0] <= target_s:
             due_s, _, event = heapq.heappop(self._waiters)

@@ -11,7 +11,7 @@ import grpc.aio
 
 from wallet_actions.testing.life import BUSY_FOR, FaultKind, Life
 
-_END = object()
+_END, _UNREAD = object(), object()
 _UNHEARD = frozenset({FaultKind.REQUEST_LOST, FaultKind.DELAYED, FaultKind.BUSY, FaultKind.FAILED})
 
 Continuation = Callable[..., Awaitable[Any]]
@@ -41,11 +41,15 @@ class _Interceptor:
 
         return await self._life.call(name, function, symptom=symptom)
 
-    async def _messages(self, name: str, first: Any, iterator: AsyncIterator[Any]) -> AsyncIterator[Any]:
-        message = first
-        while message is not _END:
-            yield message
-            message = (await self._call(f"{name} message", _once(iterator))).message
+    async def _messages(self, name: str, first: Any, call: Any) -> AsyncIterator[Any]:
+        iterator = aiter(call)
+        try:
+            message = (await self._call(name, _once(iterator))).message if first is _UNREAD else first
+            while message is not _END:
+                yield message
+                message = (await self._call(f"{name} message", _once(iterator))).message
+        finally:
+            call.cancel()  # a stream that broke is over for its peer too
 
     async def _fail_unheard(self, name: str) -> None:
         """Fail before anything is sent, if that is what the plan says of the next call."""
@@ -68,13 +72,23 @@ class _UnaryStream(_Interceptor, grpc.aio.UnaryStreamClientInterceptor):  # type
     async def intercept_unary_stream(self, continuation: Continuation, client_call_details: Any, request: Any) -> Any:
         name = _name(client_call_details)
 
-        async def send() -> _Answer:
-            iterator = aiter(await continuation(client_call_details, request))
-            return _Answer(await anext(iterator, _END), iterator)
+        opened: list[Any] = []
 
-        answer = await self._call(name, send)
-        rest = _nobody() if answer.call is None else answer.call
-        return self._messages(name, answer.message, rest)
+        async def send() -> _Answer:
+            call = await continuation(client_call_details, request)
+            opened.append(call)
+            first = await anext(aiter(call), _END)
+            if len(opened) > 1:
+                call.cancel()
+            return _Answer(first)
+
+        try:
+            answer = await self._call(name, send)
+        except BaseException:
+            for call in opened:
+                call.cancel()
+            raise
+        return self._messages(name, answer.message, opened[0])
 
 
 class _StreamUnary(_Interceptor, grpc.aio.StreamUnaryClientInterceptor):  # type: ignore[misc]
@@ -98,13 +112,7 @@ class _StreamStream(_Interceptor, grpc.aio.StreamStreamClientInterceptor):  # ty
     ) -> Any:
         name = _name(client_call_details)
         await self._fail_unheard(name)
-        call = await continuation(client_call_details, request_iterator)
-        return self._answers(name, aiter(call))
-
-    async def _answers(self, name: str, iterator: AsyncIterator[Any]) -> AsyncIterator[Any]:
-        first = (await self._call(name, _once(iterator))).message
-        async for message in self._messages(name, first, iterator):
-            yield message
+        return self._messages(name, _UNREAD, await continuation(client_call_details, request_iterator))
 
 
 class _Answering:
@@ -132,11 +140,6 @@ def _once(iterator: AsyncIterator[Any]) -> Callable[[], Awaitable[_Answer]]:
         return _Answer(read[0])
 
     return next_message
-
-
-async def _nobody() -> AsyncIterator[Any]:
-    for message in ():
-        yield message
 
 
 async def _nothing() -> _Answer:

@@ -24,13 +24,13 @@ from wallet_actions.testing.boundaries import (
     Boundary,
     is_async_callable,
     place_of_action,
-    place_of_task,
+    place_of_driver,
     reach,
     watched,
 )
 
 BUSY_FOR = timedelta(seconds=30)
-AWAY_FOR = timedelta(minutes=1)
+AWAY_FOR = timedelta(minutes=10)
 MOST_STILL = 500
 """How many writes and calls of one step may follow each other with no time going by."""
 
@@ -62,8 +62,9 @@ class FaultKind(StrEnum):
     GARBAGE: the peer does it; the answer is something else.
     CONTRADICTION: the peer does it; the answer says otherwise. Only where the world knows how (`World.contradict`).
     OVERTAKEN: the caller gets a connection error; the peer hears of it just after the next call to it.
-    OUTAGE: the peer is away for a minute from this call on.
-    REFUSED: the peer does nothing, and says so. Only where the world knows how (`World.refusal`).
+    OUTAGE: the peer does it, and is away for ten minutes before it has answered.
+    REFUSED: the peer does nothing, and says so, now and whenever it is asked again, also by the next process. Only
+        where the world knows how (`World.refusal`).
 
     And where the transport is in it (`wallet_actions.testing.peers`):
 
@@ -129,13 +130,14 @@ class Plan:
     incident: Incident = Incident.CANCEL
 
     def __str__(self) -> str:
-        if self.crash_at is not None:
-            return f"{self.crash.value}@{self.crash_at}"
+        parts = []
         if self.fault_at is not None:
-            return f"{self.fault.value}@{self.fault_at}"
+            parts.append(f"{self.fault.value}@{self.fault_at}")
         if self.incident_at is not None:
-            return f"{self.incident.value}@{self.incident_at}"
-        return "peace"
+            parts.append(f"{self.incident.value}@{self.incident_at}")
+        if self.crash_at is not None:
+            parts.append(f"{self.crash.value}@{self.crash_at}")
+        return ",".join(parts) or "peace"
 
 
 @dataclass(slots=True)
@@ -153,6 +155,7 @@ class Life:
         slow: waits for a slow peer; from the world.
         switch: called at each boundary before anything happens there; where a scheduler takes its turn.
         refuse: what a peer that refuses raises; from the world.
+        refused: the calls that are refused by now; the world's, and so the next life's too.
         happen: makes an incident happen; from the world.
         monotonic: the clock that the process lives by, in seconds; from the world.
         violations: what the life itself found wrong, and where.
@@ -169,6 +172,7 @@ class Life:
     slow: Callable[[], Awaitable[None]] | None = None
     switch: Callable[[Boundary], Awaitable[None]] | None = None
     refuse: Callable[[str], Exception | None] = lambda name: None
+    refused: set[str] = field(default_factory=set)
     happen: Callable[[Incident], Awaitable[None]] | None = None
     monotonic: Callable[[], float] = time.monotonic
     violations: dict[str, Boundary] = field(default_factory=dict)
@@ -248,7 +252,7 @@ class Life:
         """
         self.check()
         self.calls += 1
-        number, place = self.calls, place_of_action() or place_of_task(self.task)
+        number, place = self.calls, place_of_action() or place_of_driver(self.task)
         before = Boundary(number, "before", "peer", name)
         if place is not None:
             before = replace(before, key=place.key, line=place.line, step=place.phase)
@@ -258,6 +262,8 @@ class Life:
         fault = self.plan.fault if number == self.plan.fault_at else None
         if self.away_until_s is not None and self.monotonic() < self.away_until_s:
             fault = FaultKind.REQUEST_LOST
+        elif name in self.refused:
+            fault = FaultKind.REFUSED
         overtaken, self.overtaken = self.overtaken, []
         try:
             answer = await self._answer(name, fault, function, symptom or self._symptom(name))
@@ -282,13 +288,15 @@ class Life:
                 self.overtaken.append(function)
                 return cast("T", symptom(FaultKind.DELAYED, None))
             case FaultKind.OUTAGE:
+                await _ignored(function)
                 self.away_until_s = self.monotonic() + AWAY_FOR.total_seconds()
-                return cast("T", symptom(FaultKind.REQUEST_LOST, None))
+                return cast("T", symptom(FaultKind.ANSWER_LOST, None))
             case FaultKind.REFUSED:
                 refusal = self.refuse(name)
-                if refusal is not None:
-                    raise refusal
-                return await function()
+                if refusal is None:
+                    return await function()
+                self.refused.add(name)
+                raise refusal
             case FaultKind.ANSWER_LOST:
                 await _ignored(function)
                 return cast("T", symptom(fault, None))

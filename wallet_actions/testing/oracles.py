@@ -39,13 +39,14 @@ async def conserved(store: Store, owed: Sums) -> list[str]:
     Args:
         owed: by the peers' own books.
     """
-    owned = {(one.account, one.unit): one.spendable + one.reserved for one in await store.balances()}
+    owned = {(one.account, one.unit): (one.spendable + one.reserved, one.reserved) for one in await store.balances()}
     found = []
     for place in sorted(owned.keys() | owed.keys()):
-        mine, theirs = owned.get(place, 0), owed.get(place, 0)
+        (mine, reserved), theirs = owned.get(place, (0, 0)), owed.get(place, 0)
         if mine != theirs:
             account, unit = place
-            found.append(f"{account}: the wallet owns {mine} {unit}, its peer says {theirs}")
+            held = f" ({reserved} of them reserved)" if reserved else ""
+            found.append(f"{account}: the wallet owns {mine} {unit}{held}, its peer says {theirs}")
     return found
 
 
@@ -67,6 +68,22 @@ async def held_rightly(store: Store) -> list[str]:
 def once(effects: Mapping[str, int]) -> list[str]:
     """No key had more than one effect at a peer."""
     return [f"{key} had {count} effects at the peer" for key, count in sorted(effects.items()) if count > 1]
+
+
+async def truthful(store: Store, outcomes: Mapping[ActionKey, bool]) -> list[str]:
+    """An action says done where its peers have done it, and failed or cancelled where they have not (L-S9, L-C5).
+
+    Args:
+        outcomes: by the peers' own books; actions that are not named are not judged.
+    """
+    found = []
+    for action in await all_actions(store):
+        is_done = outcomes.get(action.key)
+        if is_done is False and action.status is Status.DONE:
+            found.append(f"{action.key} is done, and its peer has not done it")
+        elif is_done and action.status in (Status.FAILED, Status.CANCELLED):
+            found.append(f"{action.key} is {action.status.value}, and its peer has done it")
+    return found
 
 
 async def history_complete(store: Store) -> list[str]:
@@ -118,11 +135,15 @@ def unspoken(texts: Iterable[str], secrets: Iterable[str]) -> list[str]:
     for text in texts:
         leaked = sum(secret in text for secret in known)
         if leaked:
-            shown = text
-            for secret in sorted(known, key=len, reverse=True):
-                shown = shown.replace(secret, "***")
-            found.append(f"{leaked} secret{'s' * (leaked > 1)} in: {shown[:200]}")
+            found.append(f"{leaked} secret{'s' * (leaked > 1)} in: {masked(text, known)[:200]}")
     return found
+
+
+def masked(text: str, secrets: Iterable[str]) -> str:
+    """A text with *** in place of each secret."""
+    for secret in sorted((secret for secret in secrets if secret), key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return text
 
 
 async def history_of(store: Store, key: ActionKey) -> list[HistoryEntry]:

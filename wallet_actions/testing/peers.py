@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import httpx
 
@@ -71,10 +71,9 @@ class FaultyTransport(httpx.AsyncBaseTransport):
             )
             answer = await self._transport.handle_async_request(again)
             try:
-                body = b"".join([chunk async for chunk in answer.aiter_raw()])
+                return _response(answer, await _body(answer))
             finally:
                 await answer.aclose()
-            return _response(answer, body)
 
         def symptom(fault: FaultKind, answer: httpx.Response | None) -> httpx.Response:
             return self._symptom(fault, answer, request, name)
@@ -144,6 +143,12 @@ def _is_id(part: str) -> bool:
     is_number = re.fullmatch(r"\d+", part) is not None
     is_hex = re.fullmatch(r"(?=.*\d)[0-9a-fA-F-]{8,}", part) is not None
     return is_number or is_hex or len(part) > _LONGEST_WORD
+
+
+async def _body(answer: httpx.Response) -> bytes:
+    # Its stream, not its content: that would be unpacked, and then not fit its headers.
+    assert isinstance(answer.stream, httpx.AsyncByteStream)  # noqa: S101 what an async transport gives
+    return b"".join([chunk async for chunk in answer.stream])
 
 
 def _response(answer: httpx.Response, body: bytes) -> httpx.Response:

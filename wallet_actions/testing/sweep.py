@@ -4,126 +4,59 @@
     assert report.is_ok, report
 
 One run in peace counts the boundaries. Then each is tried: the process dies there, another one recovers, and dies at
-each boundary of its recovery, and a third one recovers from that. Each call to a peer is tried with each fault. After
-every case the oracles of the world are asked, and for a crash the end is compared with that of the run in peace.
+each boundary of its recovery, and a third one recovers from that. Each call to a peer is tried with each fault. Around
+each boundary something happens to a process that lives on: it is asked to cancel, the clock is set back. And processes
+die after a fault or a request to cancel, so that the ways that only those open are taken twice. After every case the
+oracles of the world are asked, and for a crash the end is compared with that of the run in peace. A case that fails is
+run once more, to see in which step it went wrong.
 """
 
 from __future__ import annotations
 
-import asyncio
-import re
+import os
+import random
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 from wallet_actions.action import Action
-from wallet_actions.testing import oracles
-from wallet_actions.testing.boundaries import Boundary
-from wallet_actions.testing.life import Crashed, CrashKind, FaultKind, Life, Plan
-from wallet_actions.testing.world import Listener, World
-from wallet_actions.transition import Start
+from wallet_actions.testing.case import Case, Course, SweepReport, told
+from wallet_actions.testing.life import CrashKind, FaultKind, Incident, Plan
+from wallet_actions.testing.nursery import Nursery
+from wallet_actions.testing.trial import Made, Makes, live, run_case, started, starts_in
+from wallet_actions.testing.world import World
 
-Makes = Callable[[], "Action[Any, Any, Any] | Start | Sequence[Action[Any, Any, Any] | Start]"]
+__all__ = [
+    "CASE_VARIABLE",
+    "IN_PROCESS",
+    "Case",
+    "Course",
+    "Made",
+    "Makes",
+    "SweepReport",
+    "live",
+    "run_case",
+    "started",
+    "starts_in",
+    "sweep",
+    "told",
+]
 
+CASE_VARIABLE = "WALLET_ACTIONS_CASE"
 IN_PROCESS = (CrashKind.EXCEPTION, CrashKind.CANCELLATION)
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
-    """What happens in each life but the last, which is always in peace."""
+class _Choice:
+    """Which cases to try; see `sweep`."""
 
-    plans: tuple[Plan, ...] = ()
-
-    def __str__(self) -> str:
-        return "+".join(str(plan) for plan in self.plans) or "peace"
-
-    @classmethod
-    def parse(cls, text: str) -> Case:
-        """Read what `str` wrote.
-
-        Raises:
-            ValueError: not a case.
-        """
-        plans = []
-        for part in text.split("+"):
-            match = re.fullmatch(r"(\w+)@(\d+)", part)
-            if match is None:
-                raise ValueError(f"{text!r} is not a case such as exception@7 or answer_lost@2+exception@3")
-            name, at = match[1], int(match[2])
-            if name in tuple(CrashKind):
-                plans.append(Plan(crash_at=at, crash=CrashKind(name)))
-            else:
-                plans.append(Plan(fault_at=at, fault=FaultKind(name)))
-        return cls(tuple(plans))
-
-
-@dataclass(slots=True)
-class Course:
-    """How one case went.
-
-    Attributes:
-        lives: what each process came to, in order.
-        states: what stood in the store at the end of each.
-        violations: what the oracles found.
-        ending: see `World.ending`.
-    """
-
-    case: Case
-    lives: list[Life] = field(default_factory=list)
-    states: list[list[str]] = field(default_factory=list)
-    violations: list[str] = field(default_factory=list)
-    ending: dict[str, object] = field(default_factory=dict)
-
-    def crashes(self) -> list[Boundary]:
-        """The boundaries at which the processes died, or after which the faults of peers came."""
-        found = []
-        for life in self.lives:
-            plan = life.plan
-            if plan.crash_at is not None and len(life.boundaries) >= plan.crash_at:
-                found.append(life.boundaries[plan.crash_at - 1])
-            if plan.fault_at is not None:
-                found += [
-                    b for b in life.boundaries if (b.site, b.number, b.moment) == ("peer", plan.fault_at, "before")
-                ]
-        return found
-
-
-@dataclass(slots=True)
-class SweepReport:
-    """What a sweep found.
-
-    Attributes:
-        name: of the action.
-        boundaries: those of the run in peace.
-        cases: how many were tried.
-        failures: those that went wrong, each with its violations.
-    """
-
-    name: str
-    boundaries: list[Boundary] = field(default_factory=list)
-    cases: int = 0
-    failures: list[Course] = field(default_factory=list)
-
-    @property
-    def is_ok(self) -> bool:
-        """Whether nothing went wrong."""
-        return not self.failures
-
-    def __str__(self) -> str:
-        head = f"{self.name}: {self.cases} cases over {len(self.boundaries)} boundaries, {len(self.failures)} failed"
-        return "\n\n".join([head, *(told(course) for course in self.failures[:5])])
-
-
-def told(course: Course) -> str:
-    """One failure for people: where, what stood there before and after, what is wrong, how to run just that."""
-    lines = [f"case {course.case}"]
-    lines += [f"  died {boundary}" for boundary in course.crashes()]
-    for number, state in enumerate(course.states):
-        lines.append(f"  {'at the end' if number == len(course.states) - 1 else f'when process {number + 1} ended'}:")
-        lines += [f"    {line}" for line in state]
-    lines += [f"  violated: {violation}" for violation in course.violations]
-    lines.append(f'  run it alone: WALLET_ACTIONS_CASE="{course.case}", or sweep(…, only="{course.case}")')
-    return "\n".join(lines)
+    crashes: Sequence[CrashKind]
+    has_pairs: bool
+    has_faults: bool
+    has_incidents: bool
+    sample: int | None
+    seed: int
+    only: Case | None
 
 
 async def sweep(
@@ -133,142 +66,152 @@ async def sweep(
     crashes: Sequence[CrashKind] = IN_PROCESS,
     has_pairs: bool = True,
     has_faults: bool = True,
+    has_incidents: bool = True,
+    sample: int | None = None,
+    seed: int = 0,
     only: str | None = None,
     most_failures: int = 20,
+    on_plan: Callable[[int], None] = lambda count: None,
     on_case: Callable[[Course], None] = lambda course: None,
 ) -> SweepReport:
     """Try every crash and every fault; see the module's docstring.
 
     Args:
-        make: gives the action to start, or a `Start` with its changes, or several; the same ones each time.
+        make: gives the action to start, or a `Start` with its changes, or several; the same ones each time. It may take
+            the world, and it may be async: it is called once the world is prepared, and by each process of its own.
         world: makes a fresh world.
-        crashes: the kinds of crash to try at each boundary.
-        has_pairs: whether to crash each recovery again, at each of its boundaries.
+        crashes: the kinds of crash to try at each boundary. With SIGKILL among them every life runs in a process of its
+            own, which has to find `world` and `make` by their names, and the world is a `DurableWorld`.
+        has_pairs: whether to crash each recovery again, at each of its boundaries, in the first of these ways; and to
+            crash after each fault and each request to cancel.
         has_faults: whether to try the faults of peers.
-        only: one case, as a report names it.
+        has_incidents: whether to try what happens around a process that lives on.
+        sample: so many cases in place of all, chosen at random, half of them pairs; for peers that are slow.
+        seed: of the choice.
+        only: one case, as a report names it; by default that in the environment's WALLET_ACTIONS_CASE.
         most_failures: stop after so many.
+        on_plan: told how many cases there are, as far as that is known; then how many more, again and again.
         on_case: told of each case.
 
     Returns:
         The report. The run in peace has to be in order itself: its violations are the report's first failure.
+    Raises:
+        UsageError: SIGKILL, and what other processes need cannot be imported there; or no such case.
     """
-    starts = started(make)
-    report = SweepReport(name=", ".join(str(start.action.kind) for start in starts))
-    peace = await run_case(Case(), starts, world)
-    report.boundaries = peace.lives[0].boundaries
+    only = only or os.environ.get(CASE_VARIABLE)
+    the_one = Case.parse(only) if only else None
+    choice = _Choice(crashes, has_pairs, has_faults, has_incidents, sample, seed, the_one)
+    if CrashKind.SIGKILL in crashes or (the_one is not None and the_one.has_sigkill):
+        async with Nursery(world, make) as nursery:
+            return await _sweep(make, nursery.world, choice, most_failures, on_plan, on_case)
+    return await _sweep(make, world, choice, most_failures, on_plan, on_case)
+
+
+async def _sweep(
+    make: Makes,
+    world: Callable[[], World[Any]],
+    choice: _Choice,
+    most_failures: int,
+    on_plan: Callable[[int], None],
+    on_case: Callable[[Course], None],
+) -> SweepReport:
+    peace = await _judged(Case(), make, world, None)
+    report = SweepReport(name=_name(peace), boundaries=peace.lives[0].boundaries)
     if peace.violations:
         report.failures.append(peace)
         return report
-    cases = _one(only) if only else _cases(peace, starts, world, crashes, has_pairs, has_faults)
-    async for case in cases:
-        course = await run_case(case, starts, world)
-        if not any(plan.fault_at is not None for plan in case.plans):
-            course.violations += oracles.differences(peace.ending, course.ending)
-        report.cases += 1
-        on_case(course)
-        if course.violations:
-            report.failures.append(course)
-            if len(report.failures) >= most_failures:
-                break
+    async for cases in _batches(peace, make, world, choice):
+        on_plan(len(cases))
+        for case in cases:
+            course = await _judged(case, make, world, peace)
+            report.cases += 1
+            on_case(course)
+            if course.violations:
+                report.failures.append(course)
+                if len(report.failures) >= most_failures:
+                    return report
     return report
 
 
-def started(make: Makes) -> list[Start]:
-    """What is to be started, as a list."""
-    made = make()
-    items = list(made) if isinstance(made, Sequence) else [made]
-    return [item if isinstance(item, Start) else Start(item) for item in items]
+def _name(peace: Course) -> str:
+    started = [b.key for b in peace.lives[0].boundaries if b.name == "create" and b.key is not None]
+    return ", ".join(dict.fromkeys(key.kind for key in started)) or "nothing"
 
 
-async def run_case(case: Case, starts: Sequence[Start], make_world: Callable[[], World[Any]]) -> Course:
-    """Run one case in a fresh world, ask the oracles, and note how it ended."""
-    course = Course(case)
-    world = make_world()
-    try:
-        async with world.store() as store:
-            await world.prepare(store)
-        with Listener() as listener:
-            for plan in (*case.plans, Plan()):
-                life = Life(plan)
-                course.lives.append(life)
-                course.violations += await _live(world, life, starts)
-                course.states.append(await _state(world))
-            course.violations += await world.check(listener.said)
-        course.ending = await world.ending()
-    finally:
-        await world.close()
+async def _judged(case: Case, make: Makes, world: Callable[[], World[Any]], peace: Course | None) -> Course:
+    """Run a case; where it fails, once more, to see since when."""
+    clean = peace.ending if peace is not None and not any(_changes_ending(plan) for plan in case.plans) else None
+    course = await run_case(case, make, world, clean)
+    if course.violations:
+        again = await run_case(case, make, world, clean, is_traced=True)
+        if again.violations:
+            return again
     return course
 
 
-async def _live(world: World[Any], life: Life, starts: Sequence[Start]) -> list[str]:
-    task = asyncio.ensure_future(world.live(life, starts))
-    await asyncio.wait([task])
-    if task.cancelled():
-        return ["the process was cancelled, and nobody had ordered that"]
-    error = task.exception()
-    await life.end()
-    if life.is_over:
-        return []  # whatever came up on the way down from a crash
-    if error is not None:
-        return [f"the process failed with {type(error).__name__}"] if isinstance(error, Exception) else _raise(error)
-    swallower = life.cancelled
-    if swallower is not None and not swallower.cancelled():
-        return ["a cancellation was swallowed: the step went on"]
-    return []
+def _changes_ending(plan: Plan) -> bool:
+    return plan.fault_at is not None or (plan.incident_at is not None and plan.incident is Incident.CANCEL)
 
 
-def _raise(error: BaseException) -> list[str]:
-    if isinstance(error, Crashed):
-        return []
-    raise error
-
-
-async def _cases(
-    peace: Course,
-    starts: Sequence[Start],
-    world: Callable[[], World[Any]],
-    crashes: Sequence[CrashKind],
-    has_pairs: bool,
-    has_faults: bool,
-) -> AsyncIterator[Case]:
+async def _batches(
+    peace: Course, make: Makes, world: Callable[[], World[Any]], choice: _Choice
+) -> AsyncIterator[list[Case]]:
+    if choice.only is not None:
+        yield [choice.only]
+        return
     boundaries = len(peace.lives[0].boundaries)
-    for kind in crashes:
-        for at in range(1, boundaries + 1):
-            yield Case((Plan(crash_at=at, crash=kind),))
-    if has_faults:
-        for case in _faults(peace, world):
-            yield case
-    if has_pairs:
-        for at in range(1, boundaries + 1):
-            first = Plan(crash_at=at)
-            recovery = (await run_case(Case((first,)), starts, world)).lives[1].boundaries
-            for again in range(1, len(recovery) + 1):
-                yield Case((first, Plan(crash_at=again)))
+    cases = [Case((Plan(crash_at=at, crash=kind),)) for kind in choice.crashes for at in range(1, boundaries + 1)]
+    here = world()
+    try:
+        if choice.has_faults:
+            cases += _faults(peace, here)
+        if choice.has_incidents:
+            cases += [
+                Case((Plan(incident_at=at, incident=incident),))
+                for incident in _incidents(here)
+                for at in range(1, boundaries + 1)
+            ]
+    finally:
+        await here.close()
+
+    async def pairs(first: Plan) -> list[Case]:
+        recovery = (await run_case(Case((first,)), make, world)).lives[1].boundaries
+        return [Case((first, Plan(crash_at=at, crash=first.crash))) for at in range(1, len(recovery) + 1)]
+
+    async def crashes_after(case: Case) -> list[Case]:
+        (plan,) = case.plans
+        course = await run_case(case, make, world)
+        reached = course.lives[0].boundaries
+        since = next((place for place, boundary in enumerate(reached, start=1) if boundary in course.crashes()), 0)
+        # An action that tries again and again comes to the same place each time: once there is enough.
+        places = {replace(boundary, number=0): at for at, boundary in reversed([*enumerate(reached, start=1)][since:])}
+        return [Case((replace(plan, crash_at=at, crash=choice.crashes[0]),)) for at in sorted(places.values())]
+
+    firsts = [Plan(crash_at=at, crash=choice.crashes[0]) for at in range(1, boundaries + 1)] if choice.has_pairs else []
+    if choice.sample is None:
+        yield cases
+        for first in firsts:
+            yield await pairs(first)
+        for case in cases if choice.has_pairs else ():
+            if any(map(_changes_ending, case.plans)):
+                yield await crashes_after(case)
+        return
+    chance = random.Random(choice.seed)  # noqa: S311 a choice that can be made again
+    count = choice.sample // 2 if firsts else 0
+    yield chance.sample(cases, min(len(cases), choice.sample - count))
+    for first in chance.choices(firsts, k=count):
+        yield chance.choices(await pairs(first))
 
 
-def _faults(peace: Course, make_world: Callable[[], World[Any]]) -> Iterable[Case]:
-    world = make_world()
+def _faults(peace: Course, world: World[Any]) -> Iterable[Case]:
     calls = {b.number: b.name for b in peace.lives[0].boundaries if b.site == "peer"}
     for number, name in calls.items():
         for fault in world.faults:
-            if not world.exempt(fault, name):
+            is_unknown = fault is FaultKind.REFUSED and world.refusal(name) is None
+            if not is_unknown and not world.exempt(fault, name):
                 yield Case((Plan(fault_at=number, fault=fault),))
 
 
-async def _one(only: str) -> AsyncIterator[Case]:
-    yield Case.parse(only)
-
-
-async def _state(world: World[Any]) -> list[str]:
-    async with world.store() as store:
-        lines = [
-            f"{action.key}: {action.status.value} in {action.phase}, version {action.version}"
-            + (f", {action.attempts} attempts" if action.attempts else "")
-            + (f", {action.error.message}" if action.error else "")
-            for action in await oracles.all_actions(store)
-        ]
-        lines += [
-            f"{one.account}: {one.spendable} {one.unit} spendable, {one.reserved} reserved"
-            for one in await store.balances()
-        ]
-        return lines or ["nothing"]
+def _incidents(world: World[Any]) -> list[Incident]:
+    can_cancel = any(kind.on_cancel is not Action.on_cancel for kind in world.kinds)
+    return [incident for incident in Incident if incident is not Incident.CANCEL or can_cancel]

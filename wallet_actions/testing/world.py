@@ -15,6 +15,7 @@ from typing_extensions import TypeVar
 
 from wallet_actions.action import Action
 from wallet_actions.checkpoint import Status
+from wallet_actions.coins import ActionKey
 from wallet_actions.events import Observer
 from wallet_actions.executor import Executor
 from wallet_actions.recovery import recover
@@ -22,7 +23,7 @@ from wallet_actions.registry import Registry
 from wallet_actions.store import Store
 from wallet_actions.testing import oracles
 from wallet_actions.testing.clock import new_clock
-from wallet_actions.testing.life import PEER_FAULTS, FaultKind, Life
+from wallet_actions.testing.life import PEER_FAULTS, FaultKind, Incident, Life
 from wallet_actions.testing.twice import DoubleDriver, is_switched_on
 from wallet_actions.transition import Start
 from wallet_actions_storage import MemoryStore
@@ -50,6 +51,7 @@ class World(ABC, Generic[WalletT]):
     def __init__(self) -> None:
         self.clock = new_clock()
         self._memory = MemoryStore()
+        self._refused: set[str] = set()
 
     @abstractmethod
     def wallet(self, life: Life, store: Store) -> WalletT:
@@ -73,6 +75,10 @@ class World(ABC, Generic[WalletT]):
         """How many effects each key had at the peers; more than one is a violation."""
         return {}
 
+    def outcomes(self) -> Mapping[ActionKey, bool]:
+        """Whether actions went through, by the peers' own books. One that is not named is not judged."""
+        return {}
+
     def secrets(self) -> Iterable[str]:
         """What must not appear in any log, error, repr or history."""
         return ()
@@ -84,6 +90,13 @@ class World(ABC, Generic[WalletT]):
     def contradict(self, name: str, answer: Any) -> Any:
         """What an answer becomes when it says otherwise; by default it stays."""
         return answer
+
+    def refusal(self, name: str) -> Exception | None:
+        """What a peer that refuses a call raises; nothing has changed there.
+
+        None is not tried: for calls that are never refused, or where the peer has done that already, by its books.
+        """
+        return None
 
     def exempt(self, fault: FaultKind, name: str) -> bool:
         """Whether a fault of a call is beyond what the action can stand, by its own documentation."""
@@ -99,12 +112,23 @@ class World(ABC, Generic[WalletT]):
         """One process of the app, on the world's store, for as long as its life lasts."""
         life.garbage, life.contradict = self.garbage, self.contradict
         life.slow = lambda: self.clock.sleep(timedelta(minutes=1))
+        life.refuse, life.refused, life.monotonic = self.refusal, self._refused, self.clock.monotonic
         async with self.store() as store:
+            life.happen = lambda incident: self.happen(incident, store)
             seen = life.store(store)
             executor = self.executor(seen, self.wallet(life, seen), observers)
             if is_switched_on():
                 DoubleDriver(executor)
             yield executor
+
+    async def happen(self, incident: Incident, store: Store) -> None:
+        """Make an incident happen."""
+        match incident:
+            case Incident.CANCEL:
+                for action in await oracles.all_actions(store):
+                    await store.request_cancel(action.key, self.clock.now())
+            case Incident.CLOCK_BACK:
+                self.clock.set_wall(self.clock.now() - timedelta(hours=1))
 
     def executor(self, store: Store, wallet: WalletT, observers: Sequence[Observer] = ()) -> Executor:
         """The executor of one process."""
@@ -174,13 +198,17 @@ class World(ABC, Generic[WalletT]):
             if owed is not None:
                 found += await oracles.conserved(store, owed)
             found += oracles.once(self.effects())
+            found += await oracles.truthful(store, self.outcomes())
             secrets = list(self.secrets())
             if secrets:
                 found += oracles.unspoken([*said, *await oracles.spoken_by(store)], secrets)
             return found
 
     async def ending(self) -> dict[str, object]:
-        """How it ended, to be compared with a run in peace."""
+        """How it ended, to be compared with a run in peace.
+
+        Take away what may be another after a crash: effects whose keys come from a counter, say, or from chance.
+        """
         async with self.store() as store:
             end = await oracles.ending(store)
         return end | {f"effect {key}": count for key, count in self.effects().items()}

@@ -1,0 +1,233 @@
+"""The world in which the checkpoints of `Issue` and `Melt` were recorded: a stand-in mint, whose books fit in a file.
+
+Its keys, the wallet's seed and all quotes are those of a test: nothing in the files is worth anything. To record what a
+new schema version writes, and nothing else: `python -m tests.corpus.worlds`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, ClassVar
+
+import httpx
+from pydantic import JsonValue
+
+from tests.unit.cashu.kit import TinyMint
+from wallet_actions.cashu import KINDS, CashuWallet, Issue, Melt, MintClient, Seed
+from wallet_actions.cashu.amounts import split
+from wallet_actions.cashu.crypto import y_of
+from wallet_actions.cashu.outputs import unblind_all
+from wallet_actions.cashu.proofs import BlindedMessage, coin_of
+from wallet_actions.coins import Coin
+from wallet_actions.store import Store
+from wallet_actions.testing.clock import FakeClock
+from wallet_actions.testing.corpus import record
+from wallet_actions.testing.life import Life
+from wallet_actions.testing.oracles import Sums
+from wallet_actions.testing.peers import FaultyTransport
+from wallet_actions.testing.world import World
+from wallet_actions.transition import Changes, Start
+
+URL = "http://mint.test"
+WORDS = "abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon about"
+PREIMAGE = "5e" * 32
+NUTS = {str(number): {"supported": True} for number in (7, 8, 9, 10, 11, 12, 20)}
+FOLDER = Path(__file__).with_name("checkpoints")
+START = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+class StandInMint:
+    """A mint with plain JSON for its books, so that they can be put back. A payment is pending before it is paid."""
+
+    def __init__(self) -> None:
+        self.tiny = TinyMint()
+        self.books: dict[str, Any] = {"mint": {}, "melt": {}, "signed": {}, "spent": []}
+
+    @property
+    def outstanding(self) -> int:
+        signed: int = sum(entry["amount"] for entry in self.books["signed"].values())
+        spent: int = sum(entry["amount"] for entry in self.books["spent"])
+        return signed - spent
+
+    async def answer(self, request: httpx.Request) -> httpx.Response:
+        body = json.loads(request.content) if request.content else {}
+        match request.url.path.removeprefix("/v1/").split("/"):
+            case ["info"]:
+                return _ok({"name": "stand-in", "nuts": NUTS})
+            case ["keysets"]:
+                return _ok({"keysets": [self.tiny.info.model_dump(mode="json")]})
+            case ["keys", _]:
+                keyset = self.tiny.keyset
+                return _ok(
+                    {
+                        "keysets": [
+                            {
+                                "id": keyset.id,
+                                "unit": "sat",
+                                "keys": {str(amount): key for amount, key in keyset.keys.items()},
+                            }
+                        ]
+                    }
+                )
+            case ["mint", "quote", "bolt11", quote]:
+                return _ok(self._mint_quote(quote))
+            case ["mint", "bolt11"]:
+                return self._mint(body)
+            case ["melt", "quote", "bolt11", quote]:
+                return _ok(self._melt_quote(quote))
+            case ["melt", "bolt11"]:
+                return self._melt(body)
+            case ["restore"]:
+                found = [one for one in body["outputs"] if one["B_"] in self.books["signed"]]
+                return _ok({"outputs": found, "signatures": [self.books["signed"][one["B_"]] for one in found]})
+            case ["checkstate"]:
+                spent = {entry["y"] for entry in self.books["spent"]}
+                states = [{"Y": y, "state": "SPENT" if y in spent else "UNSPENT"} for y in body["Ys"]]
+                return _ok({"states": states})
+            case path:
+                raise AssertionError(f"the stand-in mint has no {path}")
+
+    def sign(self, outputs: Sequence[Mapping[str, Any]], amounts: Iterable[int]) -> list[dict[str, Any]]:
+        signatures = []
+        for output, amount in zip(outputs, amounts, strict=False):
+            signature = self.tiny.sign_one(BlindedMessage.model_validate(output), amount).model_dump(mode="json")
+            self.books["signed"][output["B_"]] = signature
+            signatures.append(signature)
+        return signatures
+
+    def _mint_quote(self, quote: str) -> dict[str, Any]:
+        known = self.books["mint"][quote]
+        if known["state"] == "UNPAID":
+            known["state"] = "PAID"  # the next one who asks finds it paid
+            return {**known, "state": "UNPAID"}
+        return dict(known)
+
+    def _mint(self, body: Mapping[str, Any]) -> httpx.Response:
+        known = self.books["mint"][body["quote"]]
+        if known["state"] != "PAID":
+            return httpx.Response(400, json={"detail": "not paid", "code": 20001})
+        known["state"] = "ISSUED"
+        return _ok({"signatures": self.sign(body["outputs"], [output["amount"] for output in body["outputs"]])})
+
+    def _melt_quote(self, quote: str) -> dict[str, Any]:
+        known = self.books["melt"][quote]
+        if known["state"] == "PENDING":
+            known["state"] = "PAID"
+            return {**known, "state": "PENDING"}
+        if known["state"] == "PAID":
+            change = [self.books["signed"][point] for point in known["blanks"] if point in self.books["signed"]]
+            return {**known, "payment_preimage": PREIMAGE, "change": change}
+        return dict(known)
+
+    def _melt(self, body: Mapping[str, Any]) -> httpx.Response:
+        known = self.books["melt"][body["quote"]]
+        total = sum(proof["amount"] for proof in body["inputs"])
+        change = split(total - known["amount"] - 1, self.tiny.keyset.denominations)
+        known["blanks"] = [output["B_"] for output in body["outputs"]]
+        self.sign(body["outputs"], change)
+        self.books["spent"] += [{"y": y_of(proof["secret"]), "amount": proof["amount"]} for proof in body["inputs"]]
+        known["state"] = "PENDING"
+        return _ok(known)
+
+
+def _ok(content: object) -> httpx.Response:
+    return httpx.Response(200, json=content)
+
+
+class MintWorld(World[CashuWallet]):
+    """A wallet with coins of 64 sat, a quote that is about to be paid, and one for a payment."""
+
+    kinds: ClassVar[Sequence[Any]] = KINDS
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock: FakeClock
+        self.clock.set_wall(START)
+        self.mint = StandInMint()
+        issue = {"quote": "issue-quote", "request": "lnbc1", "amount": 21, "unit": "sat", "state": "UNPAID"}
+        melt = {"quote": "melt-quote", "amount": 10, "fee_reserve": 2, "state": "UNPAID", "unit": "sat"}
+        self.mint.books["mint"]["issue-quote"] = issue
+        self.mint.books["melt"]["melt-quote"] = melt
+
+    def peers(self) -> JsonValue:
+        known: JsonValue = json.loads(json.dumps(self.mint.books))
+        return known
+
+    def set_peers(self, known: JsonValue) -> None:
+        self.mint.books = json.loads(json.dumps(known))
+
+    def wallet(self, life: Life, store: Store) -> CashuWallet:
+        def connect(url: str) -> MintClient:
+            return MintClient(url, transport=FaultyTransport(httpx.MockTransport(self.mint.answer), life))
+
+        return CashuWallet(store, Seed.from_mnemonic(WORDS), connect=connect, clock=self.clock)
+
+    async def owed(self) -> Sums:
+        return {(URL, "sat"): self.mint.outstanding}
+
+    def secrets(self) -> Iterable[str]:
+        return [WORDS, PREIMAGE, *self.mint.books["mint"], *self.mint.books["melt"]]
+
+
+def issue(world: MintWorld) -> Issue:
+    from wallet_actions.cashu.issue import Unpaid
+
+    return Issue.model_validate(
+        {
+            "mint": URL,
+            "unit": "sat",
+            "amount": 21,
+            "quote": "issue-quote",
+            "request": "lnbc1",
+            "asked_at": START,
+            "phase": Unpaid(),
+        }
+    )
+
+
+async def melt(world: MintWorld) -> Start:
+    from wallet_actions.cashu.melt import ProofsReserved
+
+    coins = await funds(world)
+    action = Melt.model_validate(
+        {
+            "mint": URL,
+            "unit": "sat",
+            "amount": 10,
+            "quote": "melt-quote",
+            "request": "lnbc1",
+            "fee_reserve": 2,
+            "inputs": tuple(sorted(coin.id for coin in coins)),
+            "input_total": sum(coin.amount for coin in coins),
+            "input_fee": 0,
+            "phase": ProofsReserved(),
+        }
+    )
+    return Start(action, Changes(add=coins, reserve=action.inputs))
+
+
+async def funds(world: MintWorld) -> list[Coin]:
+    async with world.store() as store:
+        wallet = CashuWallet(store, Seed.from_mnemonic(WORDS))
+        keyset = world.mint.tiny.keyset
+        amounts = (8, 4, 4)
+        outputs = wallet.outputs(keyset.id, await wallet.allocate(keyset.id, len(amounts)), amounts)
+    messages = [output.to_message() for output in outputs]
+    world.mint.sign([message.model_dump(mode="json") for message in messages], amounts)
+    signatures = world.mint.tiny.sign(messages)
+    return [coin_of(proof, mint_url=URL, unit="sat") for proof in unblind_all(outputs, signatures, keyset)]
+
+
+async def main() -> None:
+    for make in (issue, melt):
+        for path in await record(FOLDER, make, MintWorld):
+            sys.stdout.write(f"{path.name}\n")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

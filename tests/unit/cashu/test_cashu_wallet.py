@@ -1,0 +1,149 @@
+"""The wallet: its coins, its counters, and what it passes over."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import pytest
+
+from tests.unit.cashu.fake_mint import URL, FakeMint
+from tests.unit.cashu.vectors import MNEMONIC
+from wallet_actions.cashu import CashuWallet, InsufficientFundsError, Seed
+from wallet_actions.cashu.outputs import unblind_all
+from wallet_actions.cashu.proofs import Proof, coin_of
+from wallet_actions.cashu.wallet import moment, public_id
+from wallet_actions.checkpoint import Checkpoint, Status
+from wallet_actions.coins import Coin
+from wallet_actions.errors import InvariantError, UsageError
+from wallet_actions.store import Delta, NewAction, Store
+from wallet_actions_storage.memory import MemoryStore
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def store() -> AsyncIterator[Store]:
+    async with MemoryStore() as store:
+        yield store
+
+
+def wallet_on(store: Store, mint: FakeMint) -> CashuWallet:
+    return CashuWallet(store, Seed.from_mnemonic(MNEMONIC), connect=mint.client)
+
+
+async def put(store: Store, *coins: Coin) -> None:
+    now = datetime.now(UTC)
+    row = Checkpoint("gift", coins[0].id[:20], 0, 1, "{}", "open", Status.RUNNING, now, now)
+    await store.create(NewAction(row, Delta(add=coins)))
+
+
+async def proofs_of(wallet: CashuWallet, mint: FakeMint, *amounts: int) -> tuple[Proof, ...]:
+    keyset = await wallet.mint(URL).active_keyset("sat")
+    outputs = wallet.outputs(keyset.id, await wallet.allocate(keyset.id, len(amounts)), amounts)
+    return unblind_all(outputs, mint.tiny.sign([output.to_message() for output in outputs]), keyset)
+
+
+async def test_a_mint_has_one_client_however_its_address_is_written(store: Store) -> None:
+    async with wallet_on(store, FakeMint()) as wallet:
+        assert wallet.mint("HTTP://mint.test:80/") is wallet.mint(URL)
+        with pytest.raises(UsageError):
+            wallet.mint("mint.test")
+        assert repr(wallet) == "CashuWallet(mints=['http://mint.test'])"
+
+
+async def test_its_coins_are_counted_by_mint_and_unit(store: Store) -> None:
+    mint = FakeMint()
+    async with wallet_on(store, mint) as wallet:
+        proofs = await proofs_of(wallet, mint, 8, 4)
+        await put(store, *(coin_of(proof, mint_url=URL, unit="sat") for proof in proofs))
+        (balance,) = await wallet.balances("http://MINT.test/")
+        assert (balance.spendable, balance.reserved) == (12, 0)
+        assert await wallet.balances("http://other.test") == []
+        assert await wallet.spendable(URL, "usd") == []
+        assert {coin.amount for coin in await wallet.spendable(URL + "/", "sat")} == {4, 8}
+
+
+async def test_coins_that_nobody_can_spend_do_not_keep_others_from_being_spent(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    """L-C13, G9: a keyset that the mint has dropped, and a coin that holds something else; kept, and not chosen."""
+    mint = FakeMint()
+    async with wallet_on(store, mint) as wallet:
+        good, old = await proofs_of(wallet, mint, 8, 64)
+        dropped = old.model_copy(update={"id": "00" + "ab" * 7})
+        broken = Coin("not-a-proof", URL, "sat", 128, payload='{"secret": "tell-nobody"}')
+        await put(store, coin_of(good, mint_url=URL, unit="sat"), coin_of(dropped, mint_url=URL, unit="sat"), broken)
+        with caplog.at_level(logging.ERROR):
+            coins, fee = await wallet.select(URL, "sat", 7)
+        assert [coin.id for coin in coins] == [good.y]
+        assert fee == 0
+        with pytest.raises(InsufficientFundsError, match="9 needed, 8 available"):
+            await wallet.select(URL, "sat", 9)
+        assert sum(coin.amount for coin in await wallet.spendable(URL, "sat")) == 200
+    assert [record.__dict__["coin_id"] for record in caplog.records] == ["not-a-proof"] * 2, "at each choice"
+    assert "tell-nobody" not in caplog.text
+
+
+async def test_the_proofs_of_an_action_come_in_one_order(store: Store) -> None:
+    """L-S7, L-S8."""
+    mint = FakeMint()
+    async with wallet_on(store, mint) as wallet:
+        proofs = await proofs_of(wallet, mint, 1, 2, 4, 8)
+        await put(store, *(coin_of(proof, mint_url=URL, unit="sat") for proof in proofs))
+        ids = [proof.y for proof in proofs]
+        assert [proof.y for proof in await wallet.proofs(ids)] == sorted(ids)
+        assert await wallet.proofs(ids[::-1]) == await wallet.proofs(ids)
+        with pytest.raises(InvariantError, match="not in the store"):
+            await wallet.proofs([*ids, "02" + "00" * 32])
+
+
+async def test_counters_only_move_on(store: Store) -> None:
+    """L-C12."""
+    async with wallet_on(store, FakeMint()) as wallet:
+        assert [await wallet.allocate("keyset", count) for count in (3, 2, 0, 1)] == [0, 3, 0, 5]
+        assert await store.counters() == {"cashu/keyset": 6}
+
+
+async def test_counters_of_an_earlier_life_are_skipped(store: Store) -> None:
+    """NUT-13: as far as signatures are found, whatever gaps there are between them."""
+    mint = FakeMint()
+    async with wallet_on(store, mint) as wallet:
+        keyset = await wallet.mint(URL).active_keyset("sat")
+        for counter in (0, 1, 50, 140, 400):
+            (output,) = wallet.outputs(keyset.id, counter, [1])
+            mint.sign(output.to_message(), 1)
+        await wallet.skip_used(URL, keyset.id)
+        assert await wallet.allocate(keyset.id, 1) == 141, "a hundred in a row unsigned is the end"
+        await wallet.skip_used(URL, keyset.id)
+        assert await wallet.allocate(keyset.id, 1) == 142
+
+
+async def test_a_mint_that_finds_everything_does_not_keep_the_wallet_for_ever(store: Store) -> None:
+    mint = FakeMint()
+    keyset = mint.tiny.keyset
+
+    def find_all(body: dict[str, object]) -> dict[str, object]:
+        outputs = body["outputs"]
+        assert isinstance(outputs, list)
+        signature = {"amount": 1, "id": keyset.id, "C_": keyset.keys[1]}
+        return {"outputs": outputs, "signatures": [signature] * len(outputs)}
+
+    mint.routes["POST /v1/restore"] = find_all
+    async with wallet_on(store, mint) as wallet:
+        await wallet.skip_used(URL, keyset.id)
+    assert mint.requests.count("POST /v1/restore") == 20
+
+
+def test_a_quote_is_shown_under_another_name() -> None:
+    assert public_id("quote") == public_id("quote")
+    assert len(public_id("quote")) == 32
+    assert "quote" not in public_id("quote")
+
+
+def test_any_time_that_a_mint_gives_is_a_date() -> None:
+    assert moment(None) is None
+    assert moment(0) is None
+    assert moment(1_700_000_000) == datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
+    assert (moment(2**63 - 1) or datetime.min.replace(tzinfo=UTC)).year == 9999
