@@ -27,7 +27,7 @@ from wallet_actions.testing.fates import Lot
 from wallet_actions.testing.life import Life
 from wallet_actions.testing.runs import Limits, Run
 from wallet_actions.testing.scenarios import SCENARIOS, BankWorld, Scenario
-from wallet_actions.testing.scenarios.actions import Held, Pay, Planned, Wallet
+from wallet_actions.testing.scenarios.actions import Held, Issue, Paid, Pay, Planned, Wallet
 from wallet_actions.testing.schedules import Schedule, SimulationReport, replay, simulate
 from wallet_actions.testing.turns import pause
 from wallet_actions.transition import Done, Failed, Failure, Next, Park, Transition
@@ -231,7 +231,8 @@ def test_coins_released_on_a_time_out_are_found() -> None:
 
 def test_two_drivers_without_fencing_are_found() -> None:
     """L-S4, L-D15: the second takes other secrets than the first."""
-    report = found(Scenario("issue", SCENARIO["issue"].make, UnfencedWorld), limits=Limits(lots=frozenset()))
+    issue = Scenario("issue", lambda: [Issue(quote="q-1", amounts=(4, 1), phase=Paid())], UnfencedWorld)
+    report = found(issue, limits=Limits(lots=frozenset()))
     assert not report.is_ok
     assert size(report.failures[0].run) <= (2, 0, 3), report
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.actions import (
+    Desk,
     NEVER,
     SECOND,
     SECRET,

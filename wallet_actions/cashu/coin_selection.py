@@ -12,7 +12,7 @@ by itself, and nothing is better.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import gcd
 from typing import Final
 
@@ -85,7 +85,7 @@ class _Class:
 
     worth: int
     is_retired: bool
-    coins: list[Coin] = field(default_factory=list)
+    coins: list[Coin]
 
 
 _Taken = Sequence[int]
@@ -97,8 +97,10 @@ def _classes(coins: Iterable[Coin], fee_of: FeeOf, is_retired: Callable[[Coin], 
     found: dict[tuple[int, bool], _Class] = {}
     for coin in coins:
         key = (coin.amount * _UNIT - fee_of(coin), is_retired(coin))
-        if key[0] > 0:
-            found.setdefault(key, _Class(*key)).coins.append(coin)
+        if key in found:
+            found[key].coins.append(coin)
+        elif key[0] > 0:
+            found[key] = _Class(*key, [coin])
     classes = sorted(found.values(), key=lambda kind: (-kind.worth, not kind.is_retired))
     for kind in classes:
         kind.coins.sort(key=lambda coin: coin.id)

@@ -27,7 +27,7 @@ _SECRET_LIKE: Final = re.compile(r"[0-9a-fA-F]{32,}|[0-9A-Za-z+/_=-]{40,}")
 
 
 class MalformedError(WalletActionError):
-    """Text is not the point, scalar, keyset id, token or condition that it should be. The message does not repeat it."""
+    """Text is not the point, keyset id, token or condition that it should be. The message does not repeat it."""
 
 
 class MintError(RejectedError):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -262,11 +262,10 @@ class _Request:
 
 
 def _witness(condition: Condition, signatures: Sequence[str], preimage: str | None) -> str | None:
-    if condition.kind is ConditionKind.HTLC:
-        # Mints look for a witness even where nothing has to be shown.
-        shown: Mapping[str, object] = {} if preimage is None else {"preimage": preimage}
-        return _json({**shown, "signatures": list(signatures)})
-    return _json({"signatures": list(signatures)}) if signatures else None
+    """What is shown. Some mints look for it even where nothing has to be: with a hash, or for a whole request."""
+    is_looked_for = condition.kind is ConditionKind.HTLC or condition.sigflag is SigFlag.SIG_ALL
+    shown: dict[str, object] = {} if preimage is None else {"preimage": preimage}
+    return _json({**shown, "signatures": list(signatures)}) if signatures or is_looked_for else None
 
 
 def _with_witness(proof: Proof, witness: str | None) -> Proof:

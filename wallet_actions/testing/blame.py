@@ -7,11 +7,11 @@ what it still is at the end: before, it was not there, or was another one.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from wallet_actions.events import Observer
 from wallet_actions.executor import Executor
@@ -19,6 +19,9 @@ from wallet_actions.testing import oracles
 from wallet_actions.testing.boundaries import Boundary
 from wallet_actions.testing.life import Life
 from wallet_actions.testing.world import World
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +95,8 @@ class Trace:
 
     async def _ask(self, boundary: Boundary, *, is_first: bool) -> None:
         try:
-            found = await self.world.check(self.said)
-            ending = await self.world.ending()
+            found = await _AtOnce(self.world.check(self.said))
+            ending = await _AtOnce(self.world.ending())
         except Exception:  # noqa: BLE001 what a world checks at the end need not make sense on the way
             return
         self.marks.append(Mark(boundary, is_first, frozenset(found), ending))
@@ -113,6 +116,25 @@ class Trace:
                 return since.boundary if since is not None and not since.is_first else None
             since = mark
         return None  # from the beginning: something that never came, and no step made it so
+
+
+class _AtOnce(Generic[T]):
+    """Awaits something without letting others run where it only yields: whoever looks on changes nothing."""
+
+    def __init__(self, asked: Coroutine[Any, Any, T]) -> None:
+        self._asked = asked
+
+    def __await__(self) -> Generator[Any, None, T]:
+        try:
+            while True:
+                waits_for = self._asked.send(None)
+                if waits_for is not None:
+                    yield waits_for
+        except StopIteration as answer:
+            result: T = answer.value
+            return result
+        finally:
+            self._asked.close()
 
 
 def traced(make_world: Callable[[], World[Any]]) -> tuple[Callable[[], World[Any]], list[Trace]]:

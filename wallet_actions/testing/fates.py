@@ -52,8 +52,9 @@ class Fate:
     fault: FaultKind | None = None
 
     def __str__(self) -> str:
-        about = self.key or (self.fault.value.replace("_", " ") if self.fault else "")
-        return f"{self.lot.value} {about}".strip()
+        if self.fault is not None:
+            return f"{self.lot.value}: {self.fault.value.replace('_', ' ')}"
+        return self.lot.value if self.key is None else f"{self.lot.value} {self.key}"
 
 
 FINE = Fate()

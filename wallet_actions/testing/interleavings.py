@@ -150,7 +150,7 @@ class _Tree:
             self._path.pop()
         return False
 
-    def draw(self, point: Point, options: Sequence[Any]) -> int:
+    def draw(self, point: Point, options: Sequence[Any], about: Waiting | None = None) -> int:
         """See `Source`."""
         if self.is_repetition or self._place >= self._depth:
             self.is_cut = self.is_cut or not self.is_repetition

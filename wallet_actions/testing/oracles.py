@@ -149,8 +149,12 @@ def masked(text: str, secrets: Iterable[str]) -> str:
 async def history_of(store: Store, key: ActionKey) -> list[HistoryEntry]:
     """All of an action's history."""
     entries: list[HistoryEntry] = []
-    while page := await store.history(key, after=entries[-1].version if entries else -1):
+    after = -1
+    while page := await store.history(key, after=after):
         entries.extend(page)
+        if page[-1].version <= after:
+            break  # a store that lost its order would be read for ever
+        after = page[-1].version
     return entries
 
 

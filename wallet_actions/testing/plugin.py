@@ -14,12 +14,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -140,25 +138,16 @@ def _swept(item: pytest.Function, marker: pytest.Mark) -> Callable[..., None]:
         takes_world = arguments.pop(WORLD, None) is not None
         options = {name: value for name, value in marker.kwargs.items() if name != WORLD}
         make = _maker(function, arguments, takes_world=takes_world)
-        with _unheard():
-            report = asyncio.run(sweep(make, _world_of(marker), **options))
+        report = asyncio.run(sweep(make, _world_of(marker), **options))
         page = None if report.is_ok else _page(item, report)
         item.config.stash[_reports].append((item.nodeid, report, page))
         if page is not None:
-            pytest.fail(f"{report}\n\nthe timeline: {page}", pytrace=False)
+            from wallet_actions.testing.report import command_for
+
+            alone = command_for(report.failures[0].case, item.nodeid)
+            pytest.fail(f"{report}\n\nthe first alone: {alone}\nthe timeline: {page}", pytrace=False)
 
     return run
-
-
-@contextmanager
-def _unheard() -> Iterator[None]:
-    """What is logged in thousands of lives is for the oracles, not for the test's report."""
-    root = logging.getLogger()
-    handlers, root.handlers = root.handlers, []
-    try:
-        yield
-    finally:
-        root.handlers = handlers
 
 
 def _maker(function: Callable[..., Any], arguments: dict[str, Any], *, takes_world: bool) -> Callable[..., Any]:

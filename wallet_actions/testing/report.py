@@ -41,12 +41,21 @@ def print_report(report: SweepReport, console: Console | None = None) -> None:
         return
     for suspect in report.suspects:
         console.print(Text(f"look at {suspect}", style="yellow"))
-    table = Table("case", "what happened", "violated", show_lines=True)
-    for course in report.failures[:MOST_SHOWN]:
-        happened = "\n".join(_happened(life) for life in course.lives)
+    table = Table("violated", "cases", "the first of them", "what happened", show_lines=True)
+    for violations, courses in _alike(report.failures)[:MOST_SHOWN]:
+        happened = "\n".join(_happened(life) for life in courses[0].lives)
         # As text: what stands in it is not markup.
-        table.add_row(Text(str(course.case)), Text(happened), Text("\n".join(course.violations), style="red"))
+        cells = (str(len(courses)), str(courses[0].case), happened)
+        table.add_row(Text("\n".join(violations), style="red"), *(Text(cell) for cell in cells))
     console.print(table)
+
+
+def _alike(failures: Sequence[Course]) -> list[tuple[tuple[str, ...], list[Course]]]:
+    """The failures by what they violate, the most frequent first."""
+    groups: dict[tuple[str, ...], list[Course]] = {}
+    for course in failures:
+        groups.setdefault(tuple(course.violations), []).append(course)
+    return sorted(groups.items(), key=lambda group: -len(group[1]))
 
 
 def write_page(report: SweepReport, path: str | Path, *, test: str | None = None) -> Path:
@@ -117,9 +126,10 @@ def _course(course: Course, number: int, test: str | None) -> str:
 
 def _life(course: Course, index: int) -> str:
     life = course.lives[index]
-    culprits = [boundary for boundary in course.culprits.values() if boundary in life.boundaries]
+    found = [_place(course, where) for where in course.culprits.values()]
+    places = [place for number, place in found if number == index]
     rows = "".join(
-        _row(place, boundary, *_mark(life, place, boundary, culprits))
+        _row(place, boundary, *_mark(life, place, boundary, places))
         for place, boundary in enumerate(life.boundaries, start=1)
     )
     before = course.states[index - 1] if index else ["nothing"]
@@ -130,7 +140,18 @@ def _life(course: Course, index: int) -> str:
     )
 
 
-def _mark(life: Life, place: int, boundary: Boundary, culprits: Sequence[Boundary]) -> tuple[str, str]:
+def _place(course: Course, culprit: Boundary) -> tuple[int, int]:
+    """In which life it was reached, from 0, and where, from 1: the last time, since one life is like the other."""
+    places = [
+        (index, place)
+        for index, life in enumerate(course.lives)
+        for place, boundary in enumerate(life.boundaries, start=1)
+        if boundary == culprit
+    ]
+    return places[-1] if places else (-1, 0)
+
+
+def _mark(life: Life, place: int, boundary: Boundary, culprits: Sequence[int]) -> tuple[str, str]:
     """A class, and what is said beside the boundary."""
     plan = life.plan
     marks = [
@@ -141,7 +162,7 @@ def _mark(life: Life, place: int, boundary: Boundary, culprits: Sequence[Boundar
             f"⚡ {_words(plan.fault)}",
             (boundary.site, boundary.number, boundary.moment) == ("peer", plan.fault_at, "before"),
         ),
-        ("since", "it went wrong here", boundary in culprits),
+        ("since", "it went wrong here", place in culprits),
     ]
     found = [(name, text) for name, text, is_so in marks if is_so]
     return (found[0][0], ", ".join(text for _, text in found)) if found else ("", "")

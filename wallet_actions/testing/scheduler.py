@@ -23,7 +23,7 @@ from wallet_actions.testing.fates import FINE, Fate
 
 MOST_TURNS = 3000
 TICK_S = 1e-8
-MOST_BUSY_TURNS = 100_000
+MOST_BUSY_TURNS = 20_000
 
 
 class EndlessError(RuntimeError):
@@ -42,12 +42,13 @@ class Point(StrEnum):
 class Source(Protocol):
     """Makes the choices of a run."""
 
-    def draw(self, point: Point, options: Sequence[Any]) -> int:
+    def draw(self, point: Point, options: Sequence[Any], about: Waiting | None = None) -> int:
         """Choose.
 
         Args:
             options: two at least. The first is always the dullest: who went last goes on, nothing goes wrong. For WHO
                 they are `Waiting`, and None for letting time pass; for FATE they are `Fate`.
+            about: for FATE, whose it is.
         Returns:
             The place of what is chosen, from 0.
         """
@@ -83,6 +84,7 @@ class Turn:
     Attributes:
         at_s: virtual seconds since the beginning.
         process, life: whose turn it was; 0 where time passed.
+        touches: as in `Waiting`; `time` where it passed.
         is_answered: whether what was done was also heard of; a refused write, a crash or a lost answer is not.
     """
 
@@ -90,6 +92,7 @@ class Turn:
     process: int
     life: int
     what: str
+    touches: str = "time"
     fate: Fate = FINE
     is_answered: bool = False
 
@@ -211,11 +214,11 @@ class Scheduler:
         self._places: dict[int, int] = {}
         self._last: Waiting | None = None
 
-    def draw(self, point: Point, options: Sequence[Any]) -> int:
+    def draw(self, point: Point, options: Sequence[Any], about: Waiting | None = None) -> int:
         """Make a choice, unless there is none."""
         if len(options) < 2:
             return 0
-        choice = self._source.draw(point, options)
+        choice = self._source.draw(point, options, about)
         self.choices.append(choice)
         return choice
 
@@ -273,7 +276,7 @@ class Scheduler:
         self._last = chosen
         self._places[chosen.process] = chosen.place + 1
         fates = chosen.fates()
-        fate = fates[self.draw(Point.FATE, fates)]
-        turn = Turn(self.loop.time(), chosen.process, chosen.life, chosen.what, fate)
+        fate = fates[self.draw(Point.FATE, fates, chosen)]
+        turn = Turn(self.loop.time(), chosen.process, chosen.life, chosen.what, chosen.touches, fate)
         self.turns.append(turn)
         chosen.answer.set_result(turn)

@@ -1,8 +1,9 @@
-"""A run for people: one column a process, one line a turn."""
+"""A run for people: one column a process, one line a turn; what is read in one go stands together."""
 
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from wallet_actions.testing.fates import FINE, Lot
@@ -19,14 +20,32 @@ def timeline(run: Run) -> str:
     columns = range(1, run.processes + 1)
     lines = [_row("time", {number: [f"process {number}"] for number in columns}, run.processes)]
     lines.append(_row("─" * 8, {number: ["─" * WIDTH] for number in columns}, run.processes))
-    for turn in run.turns:
-        if turn.process:
-            lines.append(_row(f"{turn.at_s:.2f} s", {turn.process: _told(turn)}, run.processes))
+    for turns in _together(run.turns):
+        first = turns[0]
+        if first.process:
+            told = _told(first) if len(turns) == 1 else textwrap.wrap(", ".join(turn.what for turn in turns), WIDTH)
+            lines.append(_row(f"{first.at_s:.2f} s", {first.process: told}, run.processes))
         else:
-            lines.append(f"  … {turn.what}")
+            lines.append(f"  … {first.what}")
     lines += [f"in the end: {state}" for state in run.states]
     lines += [f"violated: {violation}" for violation in run.violations]
     return "\n".join(lines)
+
+
+def _together(turns: Sequence[Turn]) -> Iterator[list[Turn]]:
+    """Each turn by itself, but what a process reads without being disturbed at once."""
+    reads: list[Turn] = []
+    for turn in turns:
+        is_read = turn.touches == "read" and turn.fate is FINE and turn.is_answered
+        if reads and not (is_read and turn.process == reads[0].process):
+            yield reads
+            reads = []
+        if is_read:
+            reads.append(turn)
+        else:
+            yield [turn]
+    if reads:
+        yield reads
 
 
 def _told(turn: Turn) -> list[str]:

@@ -215,7 +215,7 @@ def test_ten_thousand_coins_take_little_time(denominations: str) -> None:
             times.append(time.perf_counter() - began)
             assert left_over(result, amount) >= 0
         slowest = max(slowest, min(times))
-    assert slowest < 0.25, "five times the aim, for a busy machine"
+    assert slowest < 0.5, "ten times the aim, for a busy machine"
 
 
 def test_many_kinds_of_coins_at_once_do_not_exhaust_the_stack() -> None:

@@ -143,6 +143,7 @@ def test_a_wrong_action_fails_with_the_report_and_a_page(run: Run, pytester: pyt
             "forgetful: * failed",
             "*violated: q had 2 effects at the peer",
             '*run it alone: WALLET_ACTIONS_CASE="exception@*',
+            """the first alone: WALLET_ACTIONS_CASE="exception@*" pytest 'test_it.py::test_top_up'""",
             "the timeline: *.html",
         ]
     )

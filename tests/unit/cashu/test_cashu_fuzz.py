@@ -1,0 +1,321 @@
+"""Whatever a stranger or a mint sends is understood, or refused with an error of ours: nothing else ever comes out.
+
+Each test prints what it failed on; the loops over changed bytes follow from a seed.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import random
+from datetime import UTC, datetime
+
+import cbor2
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.unit.cashu.kit import TinyMint
+from tests.unit.cashu.test_cashu_client import CALLS, MELT_QUOTE, MINT_QUOTE, answering, coins, dumped, made
+from tests.unit.cashu.token_vectors import V3, V4_MULTIPLE, V4_SINGLE
+from tests.unit.cashu.vectors import MNEMONIC
+from wallet_actions.cashu.conditions import condition_of, locked_secret, pay_to_key
+from wallet_actions.cashu.derivation import Seed
+from wallet_actions.cashu.errors import MalformedError, MintError
+from wallet_actions.cashu.outputs import locked_outputs_for, unblind_all
+from wallet_actions.cashu.proofs import Proof
+from wallet_actions.cashu.tokens import Token, TokenVersion, decode_token, encode_token, inspect_token
+from wallet_actions.cashu.witnesses import Keyring, is_unlocked, unlock
+from wallet_actions.errors import ConfigurationError, RejectedError, TransientError
+
+SEEDS = [1, 2, 3]
+MINT = TinyMint()
+LOCK = pay_to_key(MINT.private_keys[1].public_key.format().hex())
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+RING = Keyring([MINT.private_keys[1].secret])
+
+
+def rich_token(version: TokenVersion) -> str:
+    """With DLEQ proofs, witnesses, locked secrets and a memo."""
+    outputs = locked_outputs_for(Seed.from_mnemonic(MNEMONIC), MINT.keyset.id, "5a" * 16, (1, 64), LOCK)
+    proofs = unblind_all(outputs, MINT.sign([output.to_message() for output in outputs]), MINT.keyset)
+    signed = [Proof(**{**proof.model_dump(), "witness": '{"signatures":[]}'}) for proof in proofs]
+    return encode_token(
+        Token(mint="https://m.example/a", unit="sat", memo="☕ für dich", proofs=tuple(signed)), version
+    )
+
+
+def read_everything(text: str) -> None:
+    """All that is done with a token before a mint is asked; raises nothing but MalformedError."""
+    try:
+        summary = inspect_token(text)
+        token = decode_token(text)
+    except MalformedError:
+        return
+    assert summary.amount == token.amount
+    assert decode_token(encode_token(token)).amount == token.amount
+    for proof in token.proofs:
+        proof.has_valid_dleq(MINT.keyset)
+        try:
+            assert proof.y
+            condition_of(proof.secret)
+            unlock([proof], RING, now=NOW)
+        except MalformedError:
+            continue
+        is_unlocked([proof], now=NOW)
+
+
+changing = pytest.mark.parametrize("seed", SEEDS)
+
+
+def changed(rng: random.Random, data: bytes) -> bytes:
+    """Some bytes set, put in, taken out, doubled or cut off."""
+    result = bytearray(data)
+    for _ in range(rng.randrange(1, 5)):
+        place = rng.randrange(len(result) + 1)
+        match rng.randrange(6):
+            case 0 | 1 if place < len(result):
+                result[place] = rng.choice([rng.randrange(256), result[place] ^ (1 << rng.randrange(8))])
+            case 2:
+                result[place:place] = rng.choice(
+                    [b"\x00", b"-", b"0", b"99999999999999999999", b"null", b"\xff", b"[", b'"']
+                )
+            case 3:
+                del result[place : place + rng.randrange(1, 9)]
+            case 4:
+                end = place + rng.randrange(1, 40)
+                result[place:place] = result[place:end]
+            case _:
+                if rng.random() < 0.2:
+                    del result[place:]
+    return bytes(result)
+
+
+@changing
+@pytest.mark.parametrize("version", list(TokenVersion))
+def test_tokens_with_changed_contents(seed: int, version: TokenVersion) -> None:
+    rng = random.Random(seed)
+    text = rich_token(version)
+    data = base64.urlsafe_b64decode(text[6:] + "=" * (-len(text[6:]) % 4))
+    for _ in range(400):
+        read_everything(text[:6] + base64.urlsafe_b64encode(changed(rng, data)).decode())
+
+
+@changing
+@pytest.mark.parametrize("text", [V3, V4_SINGLE, V4_MULTIPLE])
+def test_tokens_with_changed_text(seed: int, text: str) -> None:
+    rng = random.Random(seed)
+    for _ in range(400):
+        read_everything(changed(rng, text.encode()).decode("utf-8", "surrogateescape"))
+
+
+numbers = st.integers(-3, 3) | st.sampled_from([2**63 - 1, 2**63, 2**64, -(2**63), 10**30]) | st.floats()
+texts = st.text(max_size=8) | st.sampled_from(
+    ["sat", "http://m.example", "00" * 8, "01" * 33, "02" + "ab" * 32, "\ud800"]
+)
+raw = st.binary(max_size=4) | st.sampled_from([b"\0" * 8, b"\1" * 33, b"\2" * 33, b"\3" * 32])
+leaves = st.none() | st.booleans() | numbers | texts
+names = [
+    "m",
+    "u",
+    "d",
+    "t",
+    "i",
+    "p",
+    "a",
+    "s",
+    "c",
+    "w",
+    "e",
+    "r",
+    "token",
+    "mint",
+    "proofs",
+    "unit",
+    "memo",
+    "amount",
+    "id",
+    "secret",
+    "C",
+    "dleq",
+    "witness",
+    "tags",
+    "quote",
+    "state",
+    "Y",
+    "signatures",
+    "outputs",
+    "keysets",
+    "keys",
+    "B_",
+    "C_",
+    "active",
+    "request",
+    "fee_reserve",
+    "change",
+    "states",
+    "nuts",
+    "expiry",
+    "payment_preimage",
+    "1",
+    "nonce",
+    "data",
+]
+
+
+def trees(leaf: st.SearchStrategy[object]) -> st.SearchStrategy[object]:
+    return st.recursive(
+        leaf,
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(names), inner, max_size=6),
+        max_leaves=25,
+    )
+
+
+plain_leaves = st.none() | st.booleans() | numbers | texts.filter(lambda text: text != "\ud800")
+
+
+@settings(deadline=None, max_examples=200)
+@given(item=trees(plain_leaves | raw))
+def test_v4_tokens_of_any_structure(item: object) -> None:
+    read_everything("cashuB" + base64.urlsafe_b64encode(cbor2.dumps(item)).decode())
+
+
+@settings(deadline=None, max_examples=200)
+@given(item=trees(leaves))
+def test_v3_tokens_of_any_structure(item: object) -> None:
+    read_everything("cashuA" + base64.urlsafe_b64encode(json.dumps(item).encode()).decode())
+
+
+@settings(deadline=None, max_examples=200)
+@given(body=st.text(max_size=80), head=st.sampled_from(["", "cashu", "cashuA", "cashuB", "cashu:cashuB", "CASHU:"]))
+def test_any_text_as_a_token(body: str, head: str) -> None:
+    read_everything(head + body)
+
+
+@settings(deadline=None, max_examples=200)
+@given(kind=st.sampled_from(["P2PK", "HTLC", "X"]) | texts, body=trees(leaves))
+def test_secrets_of_any_structure(kind: str, body: object) -> None:
+    for secret in (json.dumps([kind, body]), json.dumps(body), json.dumps({kind: body})):
+        try:
+            condition_of(secret)
+        except MalformedError:
+            continue
+
+
+@changing
+def test_secrets_with_changed_text(seed: int) -> None:
+    rng = random.Random(seed)
+    secret = locked_secret(LOCK, "ab" * 32).encode()
+    for _ in range(1_000):
+        text = changed(rng, secret).decode("utf-8", "surrogateescape")
+        try:
+            condition = condition_of(text)
+        except MalformedError:
+            continue
+        if condition is not None:
+            sound = text.encode("utf-8", "replace").decode()
+            unlock([Proof(amount=1, id=MINT.keyset.id, secret=sound, C="02" + "11" * 32)], RING, now=NOW)
+
+
+# Answers of a mint.
+
+_OUTPUTS, _MESSAGES = made()
+_SIGNATURES = dumped(MINT.sign(_MESSAGES))
+_KEYSET = {"id": MINT.keyset.id, "unit": "sat", "keys": {str(key): value for key, value in MINT.keyset.keys.items()}}
+ANSWERS: dict[str, object] = {
+    "info": {"name": "m", "nuts": {"17": {"supported": [{"commands": ["proof_state"]}]}, "29": {"max_batch_size": 3}}},
+    "keysets": {"keysets": [MINT.info.model_dump()]},
+    "keys": {"keysets": [_KEYSET]},
+    "create_mint_quote": MINT_QUOTE,
+    "mint_quote": MINT_QUOTE,
+    "mint": {"signatures": _SIGNATURES},
+    "swap": {"signatures": _SIGNATURES},
+    "create_melt_quote": MELT_QUOTE,
+    "melt_quote": {**MELT_QUOTE, "payment_preimage": "00", "change": _SIGNATURES[:1]},
+    "melt": {**MELT_QUOTE, "change": _SIGNATURES[:1]},
+    "check": {"states": [{"Y": coin.y, "state": "UNSPENT", "witness": None} for coin in coins()]},
+    "restore": {"outputs": [message.model_dump() for message in _MESSAGES], "signatures": _SIGNATURES},
+}
+OURS = (TransientError, RejectedError, ConfigurationError, MalformedError)
+
+
+async def understood(name: str, body: bytes, status: int = 200) -> bool:
+    """Whether the client takes the answer; anything but an error of ours fails the test."""
+    try:
+        result = await CALLS[name](answering(body, status).client())
+    except OURS:
+        return False
+    if name in ("mint", "swap"):
+        try:
+            unblind_all(_OUTPUTS, result, MINT.keyset)  # type: ignore[arg-type]
+        except OURS:
+            return False
+    return True
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("name", ANSWERS)
+async def test_answers_with_changed_bytes(name: str) -> None:
+    body = json.dumps(ANSWERS[name]).encode()
+    assert await understood(name, body)
+    rng = random.Random(f"{SEEDS[0]} {name}")
+    for _ in range(150):
+        await understood(name, changed(rng, body))
+        await understood(name, changed(rng, body), status=rng.choice([400, 404, 422, 500]))
+
+
+def swapped(rng: random.Random, value: object) -> object:
+    """The same structure with one of its values exchanged for another sort of value."""
+    others: list[object] = [None, True, 0, -1, 2**63, 10**30, 1.5, "", "x", "02" + "ff" * 32, [], {}, [None], {"a": 1}]
+    if isinstance(value, dict) and value and rng.random() < 0.9:
+        key = rng.choice(list(value))
+        return {name: swapped(rng, held) if name == key else held for name, held in value.items()}
+    if isinstance(value, list) and value and rng.random() < 0.9:
+        place = rng.randrange(len(value))
+        return [swapped(rng, held) if at == place else held for at, held in enumerate(value)]
+    return rng.choice(others)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("name", ANSWERS)
+async def test_answers_with_values_of_other_sorts(name: str) -> None:
+    rng = random.Random(f"{SEEDS[1]} {name}")
+    for _ in range(150):
+        await understood(name, json.dumps(swapped(rng, ANSWERS[name])).encode())
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("name", ANSWERS)
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"[" * 100_000, b'{"a":' * 100_000, b"\xff\xfe", b"1" * 10_000, b'"\\ud800"', b"NaN", b"null", b"[]"],
+    ids=["nothing", "cut", "deep lists", "deep maps", "bytes", "number", "half a character", "nan", "null", "list"],
+)
+async def test_answers_that_are_none(name: str, body: bytes) -> None:
+    assert not await understood(name, body)
+    assert not await understood(name, body, status=400)
+
+
+@pytest.mark.anyio
+async def test_a_complaint_of_the_mint_may_hold_anything() -> None:
+    rng = random.Random(SEEDS[2])
+    complaint = {"detail": "proofs are spent", "code": 11001}
+    with pytest.raises(MintError):
+        await CALLS["swap"](answering(json.dumps(complaint).encode(), 400).client())
+    for _ in range(300):
+        assert not await understood("swap", json.dumps(swapped(rng, complaint)).encode(), status=400)
+
+
+def test_the_changes_get_past_the_first_check() -> None:
+    """A loop whose every token fails at once would show nothing."""
+    rng = random.Random(SEEDS[0])
+    text = rich_token(TokenVersion.V4)
+    data = base64.urlsafe_b64decode(text[6:] + "=" * (-len(text[6:]) % 4))
+    read = 0
+    for _ in range(400):
+        try:
+            decode_token("cashuB" + base64.urlsafe_b64encode(changed(rng, data)).decode())
+        except MalformedError:
+            continue
+        read += 1
+    assert 0 < read < 400
