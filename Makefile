@@ -44,6 +44,11 @@ simulate: $(INSTALLED) ## Try 100,000 schedules of processes, crashes and faults
 	@$(BIN)/python -m wallet_actions.testing.simulate \
 		$(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(COUNT),--count $(COUNT))
 
+# A smaller choice: make sweep-cashu SAMPLE=40; another one: SEED=7
+.PHONY: sweep-cashu
+sweep-cashu: mint ## Crash Issue and Melt at every boundary and pair, at a real mint, and kill a choice of them
+	@$(BIN)/python -m tests.integration.sweep_cashu $(if $(SEED),--seed $(SEED)) $(if $(SAMPLE),--sample $(SAMPLE))
+
 clean: ## Remove everything that was made here
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -30,9 +30,18 @@ def blocks_of(page: Path) -> list[Block]:
 
 
 def run(block: Block, folder: Path, extra: Mapping[str, str] | None = None) -> str:
-    """Run a block in a folder; what it prints."""
+    """Run a block in a folder; what it prints.
+
+    Python that begins with `# name.py` is saved under that name. A `console` block is a command after `$`, and what it
+    prints, in order; … stands for anything, and the status is what the words say it is.
+    """
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, **(extra or {})}
+    if block.language == "python" and (name := re.match(r"# (\w+\.py)\n", block.text)):
+        (folder / name[1]).write_text(block.text)
+        return ""
+    if block.language == "console":
+        return _talk(block, folder, environment)
     match block.language:
         case "python":
             command = [sys.executable, "-W", "error", "-c", block.text]
@@ -42,4 +51,23 @@ def run(block: Block, folder: Path, extra: Mapping[str, str] | None = None) -> s
             pytest.fail(f"a block of the language {other!r} is not run by anything")
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, f"{block.text}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def _talk(block: Block, folder: Path, environment: Mapping[str, str]) -> str:
+    command, *expected = block.text.splitlines()
+    done = subprocess.run(
+        ["sh", "-c", command.removeprefix("$ ")],
+        cwd=folder,
+        env=dict(environment),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    rest = done.stdout
+    for line in expected:
+        for words in filter(None, (part.strip() for part in line.split("…"))):
+            assert words in rest, f"{command}\ndoes not say: {line}\n{done.stdout}\n{done.stderr}"
+            rest = rest.partition(words)[2]
     return done.stdout

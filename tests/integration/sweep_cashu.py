@@ -24,9 +24,9 @@ from wallet_actions.testing.sweep import IN_PROCESS, Course, SweepReport, sweep
 ACTIONS: dict[str, tuple[Any, Any]] = {"Issue": (issue, CashuWorld), "Melt": (melt, MeltWorld)}
 
 
-async def run(progress: Progress, *, seed: int, sigkill: int, input_fee_ppk: int) -> list[SweepReport]:
+async def run(progress: Progress, wanted: argparse.Namespace) -> list[SweepReport]:
     reports = []
-    async with NutshellMint(MintConfig(input_fee_ppk=input_fee_ppk)) as mint:
+    async with NutshellMint(MintConfig(input_fee_ppk=wanted.input_fee_ppk)) as mint:
         for name, (make, world) in ACTIONS.items():
             for crashes in (IN_PROCESS, (CrashKind.SIGKILL,)):
                 is_killed = CrashKind.SIGKILL in crashes
@@ -47,8 +47,8 @@ async def run(progress: Progress, *, seed: int, sigkill: int, input_fee_ppk: int
                     make,
                     functools.partial(world, mint=mint),
                     crashes=crashes,
-                    sample=sigkill if is_killed else None,
-                    seed=seed,
+                    sample=wanted.sigkill if is_killed else wanted.sample,
+                    seed=wanted.seed,
                     on_plan=on_plan,
                     on_case=on_case,
                 )
@@ -59,15 +59,14 @@ async def run(progress: Progress, *, seed: int, sigkill: int, input_fee_ppk: int
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6), help="of the choice of what is killed")
+    parser.add_argument("--sample", type=int, help="so many cases of each action in one process, in place of all")
     parser.add_argument("--sigkill", type=int, default=60, help="how many cases of each action are killed for real")
     parser.add_argument("--input-fee-ppk", type=int, default=100, help="the mint's fee for spending a coin")
     arguments = parser.parse_args()
     console = Console()
     columns = (TextColumn("{task.description:24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
-        reports = asyncio.run(
-            run(progress, seed=arguments.seed, sigkill=arguments.sigkill, input_fee_ppk=arguments.input_fee_ppk)
-        )
+        reports = asyncio.run(run(progress, arguments))
     for number, report in enumerate(reports, start=1):
         print_report(report, console)
         if not report.is_ok:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -50,31 +51,39 @@ T = TypeVar("T")
 NEVER = timedelta(days=365)
 COINS = 12
 AMOUNTS = (1, 2, 4)
-NAMES = [f"x{number}" for number in range(12)]
+NAMES = [f"x{number}" for number in range(8)]
+LAGS = st.lists(st.sampled_from([0, 1, 5, 15]), max_size=6)
 FAULTS = ("lost", "answer lost", "refused", "busy", "bug", "own bug", "no key", "cut off")
 
 
 @dataclass
 class Bank:
-    """The peer. What it did is kept by key, so the same request again changes nothing."""
+    """The peer. What it did, and what it refused, is kept by key, so the same request again changes nothing."""
 
     owed: int = sum(AMOUNTS[number % 3] for number in range(COINS))
     taken: dict[str, list[str]] = field(default_factory=dict)
     given: dict[str, list[Coin]] = field(default_factory=dict)
+    refused: set[str] = field(default_factory=set)
     plans: dict[str, list[str]] = field(default_factory=dict)
+    lags: list[int] = field(default_factory=list)
     is_moody: bool = True
+
+    async def lag(self) -> None:
+        """Let others run, for as many turns as are planned."""
+        for _ in range(self.lags.pop(0) if self.lags else 1):
+            await asyncio.sleep(0)
 
     async def exchange(self, key: str, ids: list[str], amount: int) -> list[Coin]:
         """Take coins and give as much in other ones. Raises what is planned for the key."""
         fault = self.plans.get(key, []).pop(0) if self.is_moody and self.plans.get(key) else ""
-        await asyncio.sleep(0)
+        await self.lag()
         match fault:
             case "lost":
                 raise TransientError("no answer")
             case "busy":
                 raise TransientError("busy", retry_after=timedelta(seconds=3))
             case "refused" if key not in self.taken:
-                raise RejectedError("not today")
+                self.refused.add(key)
             case "bug":
                 raise ValueError("the author's")
             case "own bug":
@@ -85,11 +94,13 @@ class Bank:
                 inner = asyncio.ensure_future(asyncio.Event().wait())
                 asyncio.get_running_loop().call_soon(inner.cancel)
                 await inner
+        if key in self.refused:
+            raise RejectedError("never")
         if key not in self.taken:
             assert not {coin for coins in self.taken.values() for coin in coins} & set(ids), "a coin was spent twice"
             self.taken[key] = ids
             self.given[key] = [Coin(f"{key}-out", "bank", "sat", amount, f"secret of {key}")]
-        await asyncio.sleep(0)
+        await self.lag()
         if fault == "answer lost":
             raise TransientError("no answer")
         return self.given[key]
@@ -123,10 +134,11 @@ class Exchange(Action[tuple[Bank, MemoryStore], Ready | Asked, Slip], kind="exch
         bank, store = wallet
         match self.phase:
             case Ready():
+                await bank.lag()
                 free = await store.coins(state=CoinState.SPENDABLE, limit=2)
                 if not free:
                     return Park(self, wake_after=timedelta(seconds=20))
-                await asyncio.sleep(0)
+                await bank.lag()
                 ids, amount = tuple(coin.id for coin in free), sum(coin.amount for coin in free)
                 return Next(self.at(Asked(coins=ids, amount=amount)), Changes(reserve=ids))
             case Asked(coins=ids, amount=amount):
@@ -174,6 +186,15 @@ class ExecutorMachine(RuleBasedStateMachine):
         elif started.status is Status.DONE:
             assert started.result is not None
 
+    @rule(name=st.sampled_from(NAMES), faults=st.lists(st.sampled_from(FAULTS), min_size=1, max_size=3), lags=LAGS)
+    def start_and_race(self, name: str, faults: list[str], lags: list[int]) -> None:
+        """Two processes go for a new action, and one of them is slow."""
+        self.start(f"{name}-race", False, faults)
+        key = ActionKey("exchange", f"{name}-race")
+        self.bank.lags = list(lags)
+        for result in self._run(self._both(self.executor.drive(key), self._process().drive(key))):
+            self._told(result)
+
     @rule(name=st.sampled_from(NAMES))
     def start_with_coins(self, name: str) -> None:
         """Coins are reserved in the same transaction, or nothing is written."""
@@ -192,6 +213,7 @@ class ExecutorMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.started)
     def drive(self, data: st.DataObject, mode: str) -> None:
         key = self._one(data)
+        self.bank.lags = data.draw(LAGS) if mode.startswith("two") else []
         match mode:
             case "now":
                 self._told(self._run(self.executor.drive(key)))
@@ -297,14 +319,18 @@ class ExecutorMachine(RuleBasedStateMachine):
             assert states == ({CoinState.SPENT} if is_known else {CoinState.RESERVED}), key
 
     @invariant()
-    def holders_are_under_way(self) -> None:
+    def every_action_holds_what_its_state_says(self) -> None:
+        """And so no coin has two holders, or one that has ended; whoever lost a race left nothing held (G2)."""
         assert self._run(self.memory.orphans()) == []
+        held: dict[ActionKey | None, set[str]] = {}
         for coin in self._run(self.memory.coins(state=CoinState.RESERVED)):
-            assert coin.holder is not None
-            row = self._run(self.memory.load(coin.holder))
-            assert row is not None
-            assert not row.status.is_terminal
-            assert "asked" in (row.phase, "asked" if row.state is None else row.phase)
+            held.setdefault(coin.holder, set()).add(coin.id)
+        wanted = {
+            row.key: set(json.loads(row.state or "")["phase"]["coins"])
+            for row in self._run(self.memory.list_actions(limit=1000))
+            if row.phase == "asked" and not row.status.is_terminal
+        }
+        assert held == wanted
 
     @invariant()
     def history_is_complete_and_the_end_is_final(self) -> None:

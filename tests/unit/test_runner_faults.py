@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from tests.actions import (
-    Desk,
     NEVER,
     SECOND,
     SECRET,
+    Desk,
     Job,
     Rig,
     done,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Final, TypeVar
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wallet_actions.cashu.cbor import read_cbor
 from wallet_actions.cashu.errors import MalformedError
@@ -36,8 +36,8 @@ _FOREIGN: Final = ConfigDict(frozen=True, extra="ignore", strict=True, hide_inpu
 _Form = TypeVar("_Form", bound=BaseModel)
 _Item = TypeVar("_Item")
 
-# Without a limit and the first fault, a long list of nonsense would become a longer list of complaints.
-_Several = Annotated[list[_Item], Field(max_length=MAX_TOKEN_COINS), FailFast()]
+# Without a limit, a long list of nonsense would become a longer list of complaints.
+_Several = Annotated[list[_Item], Field(max_length=MAX_TOKEN_COINS)]
 
 
 class TokenVersion(StrEnum):

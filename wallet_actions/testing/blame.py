@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
@@ -20,8 +21,10 @@ from wallet_actions.testing.boundaries import Boundary
 from wallet_actions.testing.life import Life
 from wallet_actions.testing.world import World
 
-
 T = TypeVar("T")
+
+MOST_YIELDS = 100
+"""In a row; then whoever is waited for by that has to have its turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +128,19 @@ class _AtOnce(Generic[T]):
         self._asked = asked
 
     def __await__(self) -> Generator[Any, None, T]:
+        step = partial(self._asked.send, None)
+        yields = 0
         try:
             while True:
-                waits_for = self._asked.send(None)
-                if waits_for is not None:
+                waits_for = step()
+                step = partial(self._asked.send, None)
+                yields += waits_for is None
+                if waits_for is None and yields % MOST_YIELDS:
+                    continue
+                try:
                     yield waits_for
+                except BaseException as error:  # noqa: BLE001 a cancellation, which is for what is asked
+                    step = partial(self._asked.throw, error)
         except StopIteration as answer:
             result: T = answer.value
             return result

@@ -86,7 +86,7 @@ async def sweep(
             crash after each fault and each request to cancel.
         has_faults: whether to try the faults of peers.
         has_incidents: whether to try what happens around a process that lives on.
-        sample: so many cases in place of all, chosen at random, half of them pairs; for peers that are slow.
+        sample: about so many cases in place of all, chosen at random, half of them with two mishaps; for slow peers.
         seed: of the choice.
         only: one case, as a report names it; by default that in the environment's WALLET_ACTIONS_CASE.
         most_failures: stop after so many.
@@ -198,9 +198,12 @@ async def _batches(
         return
     chance = random.Random(choice.seed)  # noqa: S311 a choice that can be made again
     count = choice.sample // 2 if firsts else 0
+    faulty = [case for case in cases if any(map(_changes_ending, case.plans))]
     yield chance.sample(cases, min(len(cases), choice.sample - count))
-    for first in chance.choices(firsts, k=count):
-        yield chance.choices(await pairs(first))
+    for number in range(count):
+        is_fault = bool(faulty) and number % 2 == 1
+        found = await (crashes_after(chance.choice(faulty)) if is_fault else pairs(chance.choice(firsts)))
+        yield [chance.choice(found)] if found else []
 
 
 def _faults(peace: Course, world: World[Any]) -> Iterable[Case]:

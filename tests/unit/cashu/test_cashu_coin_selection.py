@@ -145,6 +145,10 @@ def test_a_match_comes_before_fewer_coins() -> None:
     assert amounts_of(chosen(coins[1:], 11)) == [16]
 
 
+def test_a_match_that_begins_with_smaller_coins_may_take_fewer() -> None:
+    assert amounts_of(chosen(coins_of([60, 50, 30, 10, 10, 4]), 84)) == [4, 30, 50]
+
+
 def test_a_match_of_very_many_coins_is_passed_over() -> None:
     coins = [*coins_of([1] * 200), *coins_of([128], start=500)]
     assert amounts_of(chosen(coins, 100)) == [128]

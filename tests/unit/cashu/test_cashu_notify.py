@@ -328,6 +328,23 @@ async def test_a_silent_websocket_does_not_hold_a_watch_up() -> None:
         assert await waiting == [(YS[0], "SPENT")]
 
 
+async def test_who_listens_asks_less_often() -> None:
+    clock = FakeClock()
+    mint = Mint(talks=[telling()])
+    async with (
+        mint.client() as client,
+        Watch(client, Topic.COINS, YS[:1], deadline=HOUR, clock=clock, connect=open_websocket) as watch,
+    ):
+        await take(watch, 1)
+        await until(lambda: watch._is_listening)
+        waiting = asyncio.create_task(exhausted(watch))
+        for seconds, polls in ((0, 1), (5, 2), (29, 2), (1, 3), (30, 4)):
+            await until(lambda: clock.sleepers == 1)
+            await clock.advance(timedelta(seconds=seconds))
+            assert mint.polls == polls
+        waiting.cancel()
+
+
 async def test_a_message_that_is_too_long_ends_the_connection_only() -> None:
     async def shout(mint: Mint, socket: ServerConnection) -> None:
         subscription = await subscribed(mint, socket)
