@@ -132,5 +132,8 @@ class Action(BaseModel, ABC, Generic[WalletT, PhaseT, ResultT]):
         Returns:
             None refuses: the request is dropped and the action goes on. `Failed` ends it as cancelled, here or in a
             later step that this transition leads to.
+        Raises:
+            RejectedError: the peer will not call it back; it counts as None, and `on_rejection` is not asked.
+            TransientError, ConfigurationError, InvariantError: as `advance`; the request stands and is asked again.
         """
         return None

@@ -187,7 +187,7 @@ async def test_a_sync_that_fails_is_tried_again(rig: Rig, caplog: pytest.LogCapt
     async def read(**options: Any) -> Any:
         if fails:
             raise fails.pop()
-        return await type(rig.store).idle(rig.store, **options)  # type: ignore[arg-type]
+        return await type(rig.store).idle(rig.store, **options)
 
     with caplog.at_level(logging.WARNING):
         async with running(rig, sync=5 * SECOND):

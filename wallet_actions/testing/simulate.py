@@ -11,6 +11,7 @@ import importlib
 import multiprocessing
 import os
 import secrets
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,7 @@ from wallet_actions.testing.timeline import timeline
 COUNT = 100_000
 TEN_MINUTES_S = 600.0
 CHUNK = 100
+INTERRUPTED = 130
 TELL_EVERY_S = 10.0
 OURS = "wallet_actions.testing.scenarios:SCENARIOS"
 
@@ -32,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run it.
 
     Returns:
-        0 if all is well, 1 after a violation.
+        0 if all is well, 1 after a violation, 130 when it was interrupted.
     """
     parser = argparse.ArgumentParser(prog="simulate", description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--seed", type=int, help="of all schedules; by default another one each time")
@@ -61,8 +63,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             seconds=TEN_MINUTES_S if is_open_ended else options.seconds,
             workers=options.workers,
         )
-    finally:
-        _say(f"\n{total}" if total.failures else str(total))
+    except KeyboardInterrupt:
+        _say(str(total))
+        return INTERRUPTED
+    _say(f"\n{total}" if total.failures else str(total))
     return 0 if total.is_ok else 1
 
 
@@ -78,7 +82,7 @@ def _run(
     deadline = None if seconds is None else begun + seconds
     chunks = _chunks(len(scenarios), count)
     progress = _progress(count, seconds)
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _leave_interrupts_to_the_parent)
     under_way: set[Future[SimulationReport]] = set()
     try:
         with progress:
@@ -108,6 +112,10 @@ def _chunks(scenarios: int, count: int | None) -> Iterator[tuple[int, int, int]]
         yield place % scenarios, place // scenarios * CHUNK, size
         given += size
         place += 1
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _chunk(scenarios: str, place: int, seed: int, first: int, count: int) -> SimulationReport:
