@@ -49,6 +49,12 @@ simulate: $(INSTALLED) ## Try 100,000 schedules of processes, crashes and faults
 sweep-cashu: mint ## Crash Issue and Melt at every boundary and pair, at a real mint, and kill a choice of them
 	@$(BIN)/python -m tests.integration.sweep_cashu $(if $(SEED),--seed $(SEED)) $(if $(SAMPLE),--sample $(SAMPLE))
 
+# Another choice: make mutants SEED=7, COUNT=100 or COUNT=all, JOBS=1; one place: ONLY=sqlite/delta.py; verdicts: JSON=FILE
+.PHONY: mutants
+mutants: $(INSTALLED) ## Plant bugs in copies of the engine and of both stores, and see what the tests notice
+	@$(BIN)/python -m tests.mutants $(if $(COUNT),--count $(COUNT)) $(if $(SEED),--seed $(SEED)) $(if $(JOBS),--jobs $(JOBS)) \
+		$(if $(ONLY),--only '$(ONLY)') $(if $(JSON),--json $(JSON))
+
 clean: ## Remove everything that was made here
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -123,7 +123,10 @@ class Action(BaseModel, ABC, Generic[WalletT, PhaseT, ResultT]):
         return Failed(error)
 
     async def on_retry(self, wallet: WalletT, failure: Failure) -> Transition[Self, ResultT]:
-        """Decide what to do after a transient failure. MUST be re-entrant. By default park for the back-off."""
+        """Decide what to do after a transient failure. MUST be re-entrant. By default park for the back-off.
+
+        `Next` goes on from there after the back-off, never at once.
+        """
         return Park(self, wake_after=failure.delay, error=failure.error)
 
     async def on_cancel(self, wallet: WalletT) -> Transition[Self, ResultT] | None:

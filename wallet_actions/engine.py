@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -12,17 +12,19 @@ from typing import Any, Self
 from typing_extensions import TypeVar
 
 from wallet_actions.action import Action
+from wallet_actions.checkpoint import Checkpoint
 from wallet_actions.clock import Clock
 from wallet_actions.coins import ActionKey
+from wallet_actions.delta import to_new_action
 from wallet_actions.errors import NotFinishedError, UsageError
-from wallet_actions.events import Observer
+from wallet_actions.events import EventKind, Observer
 from wallet_actions.executor import Executor
 from wallet_actions.operator import Operator
 from wallet_actions.outcome import DriveMode, DriveResult, Started
 from wallet_actions.recovery import RecoveryReport
 from wallet_actions.registry import Registry
 from wallet_actions.runner import Runner
-from wallet_actions.store import Store, open_store
+from wallet_actions.store import NewAction, Store, open_store
 from wallet_actions.transition import NO_CHANGES, Changes
 
 ResultT = TypeVar("ResultT")
@@ -33,11 +35,13 @@ class _Transaction:
     """A transaction of the app, and what was started in it.
 
     Attributes:
+        new: the rows of what is new, with what they start in turn; the observers hear of them after the commit.
         is_open: False once the block has ended, also in a task that was spawned in the block and outlives it.
     """
 
     engine: Engine
     started: list[ActionKey] = field(default_factory=list)
+    new: list[Checkpoint] = field(default_factory=list)
     is_open: bool = True
 
 
@@ -92,6 +96,7 @@ class Engine:
             clock=self.executor.clock,
             on_change=self.runner.notify,
             on_kind_change=self.runner.notify_kind,
+            tell=self.executor.tell,
         )
         self._stack = AsyncExitStack()
 
@@ -114,6 +119,11 @@ class Engine:
         transaction = self._transaction()
         if conn is not None and transaction is not None:
             transaction.started.append(started.key)
+            if started.is_new:
+                new = to_new_action(
+                    action, changes, self.executor.registry, now=self.executor.clock.now(), traceparent=None
+                )
+                transaction.new.extend(_rows(new))
         return started
 
     async def result(self, kind: type[Action[Any, Any, ResultT]], id: str) -> ResultT:
@@ -173,9 +183,18 @@ class Engine:
         finally:
             transaction.is_open = False
             _transactions.reset(token)
+        for checkpoint in transaction.new:
+            self.executor.tell(EventKind.STARTED, checkpoint)
         for key in transaction.started:
             self.runner.notify(key)
 
     def _transaction(self) -> _Transaction | None:
         """The transaction of this engine that is open in this task."""
         return next((one for one in _transactions.get() if one.is_open and one.engine is self), None)
+
+
+def _rows(new: NewAction) -> Iterator[Checkpoint]:
+    """The row of an action that is started, and those of the actions it starts."""
+    yield new.checkpoint
+    for child in new.delta.start:
+        yield from _rows(child)

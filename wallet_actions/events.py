@@ -1,6 +1,6 @@
 """What observers are told: one record for everything that happens to an action.
 
-An observer is a plain function. It is called after the commit, in the executor's task: keep it short. What it raises is
+An observer is a plain function. It is called after the commit, in the task that wrote: keep it short. What it raises is
 logged and changes nothing. An event holds no state, no coin and no exception, so it may be logged and counted as it is
 (but ids belong in no metric label).
 """
@@ -35,6 +35,12 @@ class EventKind(StrEnum):
     DONE = "done"
     FAILED = "fail"
     CANCELLED = "cancel"
+    STOPPED = "stop"
+    PAUSED = "pause"
+    RESUMED = "resume"
+    RETRY_WANTED = "retry_now"
+    REVIVED = "revive"
+    RESCHEDULED = "clock"
 
 
 @dataclass(frozen=True, slots=True)

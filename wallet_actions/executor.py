@@ -117,7 +117,7 @@ class Executor:
         checkpoint = created.checkpoint
         if created.is_new:
             if conn is None:  # else it is not committed yet
-                self._tell(EventKind.STARTED, checkpoint)
+                self.tell(EventKind.STARTED, checkpoint)
                 self._tell_children(new.delta)
             return Started(checkpoint.key, checkpoint.status, is_new=True)
         result = None
@@ -196,11 +196,17 @@ class Executor:
                     return result
                 if checkpoint.status.is_terminal:
                     raise ActionFailedError(*key, checkpoint.status, checkpoint.error)
-                if checkpoint.status not in (Status.RUNNING, Status.PARKED):
+                if not self._goes_on(checkpoint):
                     raise NotFinishedError(*key, checkpoint.status, checkpoint.error)
                 await self.clock.wait(changed, poll or timedelta(seconds=1))
         finally:
             forget()
+
+    def _goes_on(self, checkpoint: Checkpoint) -> bool:
+        if checkpoint.status is Status.QUARANTINED:
+            # By a program on the same store that does not know the kind; who does revives it.
+            return self._decoded(checkpoint) is not None
+        return checkpoint.status in (Status.RUNNING, Status.PARKED)
 
     async def is_kind_paused(self, kind: str) -> bool:
         """Whether an operator has paused the kind; what another process paused is seen within a second."""
@@ -217,11 +223,7 @@ class Executor:
     # Driving
 
     async def decide(self, action: Action[Any, Any, Any], checkpoint: Checkpoint, policy: RetryPolicy) -> Decision:
-        """Take one step, without writing anything. A test may put another in its place, which takes it twice.
-
-        Raises:
-            StoreUnavailableError: the store failed inside the step.
-        """
+        """Take one step, without writing anything. A test may put another in its place, which takes it twice."""
         return await decide(action, self._wallet, checkpoint, policy, self.clock.now())
 
     async def _drive(self, key: ActionKey, *, only_if_due: bool) -> DriveResult[Any]:
@@ -240,7 +242,7 @@ class Executor:
             return await self._steps(kind, action, checkpoint)
         except VersionConflictError as error:
             # Somebody else handled it (L-S4): no write, no compensation, not even a look.
-            self._tell(EventKind.SUPERSEDED, checkpoint)
+            self.tell(EventKind.SUPERSEDED, checkpoint)
             return DriveResult(Outcome.SUPERSEDED, key, error=error)
 
     async def _halted(self, checkpoint: Checkpoint, *, only_if_due: bool) -> DriveResult[Any] | None:
@@ -317,8 +319,8 @@ class Executor:
             logger.warning(
                 "an action needs the operator", extra={"action_kind": following.kind, "action_id": following.id}
             )
-            self._tell(EventKind.NEEDS_OPERATOR, following)
-        self._tell(event, following)
+            self.tell(EventKind.NEEDS_OPERATOR, following)
+        self.tell(event, following)
         self._tell_children(write.delta)
         return following
 
@@ -337,8 +339,8 @@ class Executor:
         return Write(checkpoint.version, following, event.value, notes, delta, cancel), event
 
     async def _quarantine(self, checkpoint: Checkpoint, error: CheckpointDecodeError) -> DriveResult[Any]:
+        now = self.clock.now()
         if checkpoint.status is not Status.QUARANTINED:
-            now = self.clock.now()
             kept = replace(
                 checkpoint,
                 version=checkpoint.version + 1,
@@ -351,7 +353,7 @@ class Executor:
             except VersionConflictError as conflict:
                 return DriveResult(Outcome.SUPERSEDED, checkpoint.key, error=conflict)
             logger.error("an action is quarantined", extra={"action_kind": checkpoint.kind, "action_id": checkpoint.id})
-            self._tell(EventKind.QUARANTINED, kept)
+            self.tell(EventKind.QUARANTINED, kept)
         return DriveResult(Outcome.QUARANTINED, checkpoint.key, Status.QUARANTINED, error=error)
 
     def _result(self, checkpoint: Checkpoint) -> Any:
@@ -372,7 +374,8 @@ class Executor:
         except CheckpointDecodeError:
             return None
 
-    def _tell(self, event: EventKind, checkpoint: Checkpoint) -> None:
+    def tell(self, event: EventKind, checkpoint: Checkpoint) -> None:
+        """Tell the observers what was committed."""
         if self._observers:
             tell(
                 self._observers,
@@ -391,7 +394,7 @@ class Executor:
 
     def _tell_children(self, delta: Delta) -> None:
         for child in delta.start:
-            self._tell(EventKind.STARTED, child.checkpoint)
+            self.tell(EventKind.STARTED, child.checkpoint)
             self._tell_children(child.delta)
 
 

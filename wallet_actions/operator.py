@@ -14,6 +14,7 @@ from wallet_actions.checkpoint import CancelState, Checkpoint, ErrorRecord, Hist
 from wallet_actions.clock import Clock, SystemClock
 from wallet_actions.coins import ActionKey
 from wallet_actions.errors import UnknownActionError, UsageError, VersionConflictError
+from wallet_actions.events import EventKind
 from wallet_actions.store import Store, Write
 
 CONFLICT_TRIES = 20
@@ -27,6 +28,7 @@ class Operator:
         store: open.
         on_change: told of each action that a driver should look at now.
         on_kind_change: told of each kind that was paused or resumed.
+        tell: told of each write to an action, after its commit and after `on_change`: `Executor.tell`, say.
     """
 
     def __init__(
@@ -36,11 +38,13 @@ class Operator:
         clock: Clock | None = None,
         on_change: Callable[[ActionKey], None] = lambda key: None,
         on_kind_change: Callable[[str], None] = lambda kind: None,
+        tell: Callable[[EventKind, Checkpoint], None] = lambda event, checkpoint: None,
     ) -> None:
         self._store = store
         self._clock: Clock = clock or SystemClock()
         self._on_change = on_change
         self._on_kind_change = on_kind_change
+        self._tell = tell
 
     async def list_actions(
         self,
@@ -89,10 +93,15 @@ class Operator:
             UnknownActionError: there is no such action.
         Durability: committed before it returns. Idempotent: yes.
         """
-        await self.show(key)
-        is_noted = await self._store.request_cancel(key, self._clock.now())
+        before = await self.show(key)
+        now = self._clock.now()
+        is_noted = await self._store.request_cancel(key, now)
         if is_noted:
             self._on_change(key)
+            if before.cancel is not CancelState.ACCEPTED:
+                wake_at = min(before.wake_at or now, now) if before.status is Status.PARKED else before.wake_at
+                asked = replace(before, cancel=CancelState.REQUESTED, wake_at=wake_at, updated_at=now)
+                self._tell(EventKind.CANCEL_REQUESTED, asked)
         return is_noted
 
     async def stop(self, key: ActionKey, reason: str = "stopped by an operator") -> Checkpoint:
@@ -116,7 +125,7 @@ class Operator:
                 error=ErrorRecord("Stopped", reason),
             )
 
-        return await self._write(key, "stop", stopped)
+        return await self._write(key, EventKind.STOPPED, stopped)
 
     async def pause(self, key: ActionKey) -> Checkpoint:
         """Keep an action from being driven until it is resumed.
@@ -126,7 +135,7 @@ class Operator:
             UsageError: it has ended already.
         Durability: committed before it returns.
         """
-        return await self._write(key, "pause", lambda checkpoint: replace(checkpoint, status=Status.PAUSED))
+        return await self._write(key, EventKind.PAUSED, lambda checkpoint: replace(checkpoint, status=Status.PAUSED))
 
     async def resume(self, key: ActionKey) -> Checkpoint:
         """Let a paused action go on: when it was due if it was parked, now otherwise, or if it is to be cancelled.
@@ -141,10 +150,10 @@ class Operator:
             if checkpoint.status is not Status.PAUSED:
                 raise UsageError(f"{key} is {checkpoint.status.value}, not paused")
             if checkpoint.wake_at is None or checkpoint.cancel is CancelState.REQUESTED:
-                return replace(checkpoint, status=Status.RUNNING, wake_at=None)
+                return replace(checkpoint, status=Status.PARKED, wake_at=self._clock.now())  # a poll finds it
             return replace(checkpoint, status=Status.PARKED)
 
-        return await self._write(key, "resume", resumed)
+        return await self._write(key, EventKind.RESUMED, resumed)
 
     async def retry(self, key: ActionKey) -> Checkpoint:
         """Drive a stuck or parked action now, its failures forgiven.
@@ -158,9 +167,10 @@ class Operator:
         def retried(checkpoint: Checkpoint) -> Checkpoint:
             if checkpoint.status not in (Status.STUCK, Status.PARKED, Status.RUNNING):
                 raise UsageError(f"{key} is {checkpoint.status.value}; only a stuck or parked action can be retried")
-            return replace(checkpoint, status=Status.RUNNING, wake_at=None, attempts=0, faults=0)
+            now = self._clock.now()  # parked, since the poll of a process that runs already looks for what is due
+            return replace(checkpoint, status=Status.PARKED, wake_at=now, attempts=0, faults=0)
 
-        return await self._write(key, "retry_now", retried)
+        return await self._write(key, EventKind.RETRY_WANTED, retried)
 
     async def pause_kind(self, kind: str) -> None:
         """Keep all actions of a kind from being driven; durable, seen by other processes within a second."""
@@ -194,7 +204,7 @@ class Operator:
             if pruned < PRUNE_BATCH:
                 return total
 
-    async def _write(self, key: ActionKey, event: str, change: Callable[[Checkpoint], Checkpoint]) -> Checkpoint:
+    async def _write(self, key: ActionKey, event: EventKind, change: Callable[[Checkpoint], Checkpoint]) -> Checkpoint:
         for _ in range(CONFLICT_TRIES):
             checkpoint = await self.show(key)
             if checkpoint.status.is_terminal:
@@ -202,9 +212,12 @@ class Operator:
             changed = replace(change(checkpoint), version=checkpoint.version + 1, updated_at=self._clock.now())
             save = self._store.finish if changed.status.is_terminal else self._store.save
             try:
-                await save(Write(checkpoint.version, changed, event))
+                await save(Write(checkpoint.version, changed, event.value))
             except VersionConflictError:
                 continue  # the driver moved on: look again, and decide anew
-            self._on_change(key)
+            is_later = changed.wake_at is not None and changed.wake_at > changed.updated_at
+            if event is not EventKind.RESUMED or not is_later:  # what was parked for later waits for its time
+                self._on_change(key)
+            self._tell(event, changed)
             return changed
         raise UsageError(f"{key} is moving too fast; pause its kind first")

@@ -25,6 +25,7 @@ from wallet_actions.errors import (
     UnknownActionError,
     VersionConflictError,
 )
+from wallet_actions.events import EventKind
 from wallet_actions.executor import Executor
 from wallet_actions.outcome import DriveResult, Outcome
 from wallet_actions.retry import QuadraticWait, RetryPolicy
@@ -140,7 +141,7 @@ async def revive_quarantined(executor: Executor) -> list[ActionKey]:
                 executor.registry.decode(checkpoint)
             except CheckpointDecodeError:
                 continue
-            if await _save(executor, replace(checkpoint, status=Status.RUNNING, wake_at=None), "revive"):
+            if await _save(executor, replace(checkpoint, status=Status.RUNNING, wake_at=None), EventKind.REVIVED):
                 revived.append(checkpoint.key)
     return revived
 
@@ -162,19 +163,17 @@ async def _heed_clock(executor: Executor, now: datetime, last: datetime | None) 
                 continue
             checkpoint = await patiently(executor, partial(executor.store.load, wake.key))
             if checkpoint is not None and checkpoint.status is Status.PARKED and checkpoint.wake_at == wake.wake_at:
-                await _save(executor, replace(checkpoint, wake_at=wanted), "clock")
+                await _save(executor, replace(checkpoint, wake_at=wanted), EventKind.RESCHEDULED)
 
 
-async def _save(executor: Executor, changed: Checkpoint, event: str) -> bool:
-    write = Write(
-        changed.version,
-        replace(changed, version=changed.version + 1, updated_at=executor.clock.now()),
-        event,
-    )
+async def _save(executor: Executor, changed: Checkpoint, event: EventKind) -> bool:
+    following = replace(changed, version=changed.version + 1, updated_at=executor.clock.now())
+    write = Write(changed.version, following, event.value)
     try:
         await patiently(executor, partial(executor.store.save, write))
     except VersionConflictError:
         return False
+    executor.tell(event, following)
     return True
 
 

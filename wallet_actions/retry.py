@@ -70,10 +70,13 @@ class RetryPolicy:
 
         Args:
             attempts: how many, ≥ 1.
-            retry_after: what the peer asked for; wins, clamped to 0 … `cap`.
+            retry_after: what the peer asked for; wins, up to `cap`, and not below a tenth of a second for each attempt,
+                or a second. A delay that is not positive asks for nothing: a peer that says "at once" again and again
+                must not make a hot loop.
         """
-        if retry_after is not None:
-            return min(max(retry_after, timedelta(0)), self.cap)
+        if retry_after is not None and retry_after > timedelta(0):
+            floor = min(timedelta(seconds=attempts / 10), timedelta(seconds=1))
+            return min(max(retry_after, floor), self.cap)
         state = RetryCallState(_RETRYING, None, (), {})
         state.attempt_number = attempts
         return timedelta(seconds=self.wait(state))

@@ -233,6 +233,14 @@ class Runner:
         if key not in self._owed:
             self._armed.pop(key, None)
 
+    def _drop(self, key: ActionKey) -> None:
+        """Forget that it was to be driven, or it would be driven before its time once it is resumed."""
+        self._ready.pop(key, None)
+        if key in self._active:
+            self._active[key] = False
+        self._owed.discard(key)
+        self._disarm(key)
+
     def _look(self, event: Event) -> None:
         match event.kind:
             case EventKind.STARTED:
@@ -242,6 +250,10 @@ class Runner:
                 self._arm(event.key, event.wake_at - event.at)
             case EventKind.PARKED | EventKind.RETRIED:
                 self._disarm(event.key)
+            case EventKind.RESUMED if event.wake_at is not None:
+                self._arm(event.key, event.wake_at - event.at)
+            case EventKind.PAUSED | EventKind.STOPPED:
+                self._drop(event.key)
             case EventKind.DONE | EventKind.FAILED | EventKind.CANCELLED | EventKind.STUCK:
                 self._owed.discard(event.key)
                 self._disarm(event.key)
@@ -323,19 +335,21 @@ class Runner:
 
     async def _look_around(self) -> None:
         store, now = self._executor.store, self._clock.now()
+        # Another program on the same store does not know our kinds, and may have taken ours for broken at its start.
+        self._offer_all(await revive_quarantined(self._executor))
         room = max(1, self._concurrency - len(self._active) - len(self._ready))
         due = await store.wakes(until=now, limit=room + len(self._active) + len(self._ready))
         stalled = await store.running(before=now - self._stalled, limit=room + len(self._active) + len(self._ready))
-        self._offer_all([wake.key for wake in (*due, *stalled)])
+        registry = self._executor.registry
+        self._offer_all([wake.key for wake in (*due, *stalled) if wake.key.kind in registry])
 
     async def _sync_once(self) -> None:
         store = self._executor.store
-        self._offer_all(await revive_quarantined(self._executor))
         await self._look_around()
         after = 0
         while page := await store.idle(after=after, limit=PAGE):
             after = page[-1].row
-            self._offer_all([wake.key for wake in page])
+            self._offer_all([wake.key for wake in page if wake.key.kind in self._executor.registry])
         if self._retention is not None:
             await Operator(store, clock=self._clock).prune(self._retention)
 

@@ -10,7 +10,8 @@ Nothing is written here. The table of what an error means (L-D6, L-D7, L-D12):
     ReservationError           the same: a coin was taken between looking and writing
     ConfigurationError         parked long, the operator is told
     InvariantError             stuck
-    StoreUnavailableError      not the action's fault: goes through to the driver
+    StoreUnavailableError      the same: some store failed inside the step; if it is ours, the write fails too, and the
+                               driver comes back
     what `classify` calls      treated as such, but never as a rejection: a status code alone proves nothing
       transient or configuration
     anything else              a fault: retried on the back-off within the fault budget, then stuck
@@ -81,11 +82,7 @@ class Decision:
 async def decide(
     action: Action[Any, Any, Any], wallet: Any, checkpoint: Checkpoint, policy: RetryPolicy, now: datetime
 ) -> Decision:
-    """Run one step of an action, in the state of its checkpoint.
-
-    Raises:
-        StoreUnavailableError: the store failed inside the step.
-    """
+    """Run one step of an action, in the state of its checkpoint."""
     try:
         if checkpoint.cancel is CancelState.REQUESTED:
             return await _asked_to_cancel(action, wallet)
@@ -108,25 +105,23 @@ async def after_error(
     policy: RetryPolicy,
     now: datetime,
 ) -> Decision:
-    """What is to be written after a step, or the store's check of what it wanted written, raised.
-
-    Raises:
-        StoreUnavailableError: the error is the store's own.
-    """
+    """What is to be written after a step, or the store's check of what it wanted written, raised."""
     try:
         known = _known(error, now)
-        if not isinstance(known, TransientError | ReservationError):
+        if not isinstance(known, TransientError | ReservationError | StoreUnavailableError):
             return _unasked(error, action, checkpoint, policy, now)
         failure = Failure(known, checkpoint.attempts + 1, _delay(known, checkpoint, policy))
         try:
             answer = _checked(await _uncut(action.on_retry(wallet, failure)), action).answer
         except Exception as second:  # noqa: BLE001 as in decide
             return _unasked(second, action, checkpoint, policy, now)
-        if isinstance(answer, Park) and answer.error is None:
+        if isinstance(answer, Next):
+            # It goes on from there, but not at once: two phases that fail in turn would make a hot loop (G8).
+            wait = min(failure.delay, policy.delay(failure.attempts))
+            answer = Park(answer.action, wake_after=wait, error=known, changes=answer.changes)
+        elif isinstance(answer, Park) and answer.error is None:
             answer = replace(answer, error=known)  # what caused it is told in any case (L-D3)
-        return Decision(answer, is_failure=not isinstance(answer, Next | Done))
-    except StoreUnavailableError:
-        raise
+        return Decision(answer, is_failure=not isinstance(answer, Done))
     except Exception as unexpected:  # noqa: BLE001 a wait strategy is other people's code too
         return Decision(Stuck(unexpected), is_failure=True, is_fault=True)
 
@@ -163,15 +158,13 @@ def _unasked(
     """What an error leads to where the action's author has no say, or had it."""
     known = _known(error, now)
     match known:
-        case StoreUnavailableError():
-            raise known
         case InvariantError():
             return Decision(Stuck(known), is_failure=True)
         case ConfigurationError():
             return Decision(
                 Park(action, wake_after=policy.configuration_wait, error=known), is_failure=True, needs_operator=True
             )
-        case TransientError() | ReservationError():
+        case TransientError() | ReservationError() | StoreUnavailableError():
             return Decision(Park(action, wake_after=_delay(known, checkpoint, policy), error=known), is_failure=True)
     if checkpoint.faults >= policy.fault_budget:
         return Decision(Stuck(error), is_failure=True, is_fault=True)
@@ -183,7 +176,7 @@ def _known(error: Exception, now: datetime) -> Exception | None:
     return error if isinstance(error, WalletActionError) else classify(error, now=now)
 
 
-def _delay(error: TransientError | ReservationError, checkpoint: Checkpoint, policy: RetryPolicy) -> timedelta:
+def _delay(error: WalletActionError, checkpoint: Checkpoint, policy: RetryPolicy) -> timedelta:
     retry_after = error.retry_after if isinstance(error, TransientError) else None
     return policy.delay(checkpoint.attempts + 1, retry_after)
 

@@ -323,11 +323,12 @@ async def test_false_keysets(bank: Bank) -> None:
     liar = Liar()
     first = await bank.purse(liar=liar)
     issue = await first.issue(7)
+    before = await first.store.counters()
     for lies in KEYSET_LIES.values():
         liar.lies = lies
         purse = await bank.purse(like=first, path=first.path, liar=liar)
         await expect_held(purse, issue)
-        assert await purse.store.counters() == {}
+        assert await purse.store.counters() == before
     liar.be_honest()
     assert (await first.finish(issue)).outcome is Outcome.DONE
 
@@ -538,10 +539,13 @@ async def test_an_offer_that_is_not_the_one_asked_for(
 
 async def test_a_reserve_that_nobody_can_pay(bank: Bank) -> None:
     purse, liar = await funded(bank, 64)
-    for reserve, error in [(2**63 - 1, InsufficientFundsError), (2**63, TransientError), (-1, TransientError)]:
+    for reserve, error in [(2**63 - 1, WrongQuoteError), (2**63, TransientError), (-1, TransientError)]:
         liar.lies = {NEW_MELT_QUOTE: saying(fee_reserve=reserve)}
         with pytest.raises(error):
             await purse.melt(await bank.mint.invoice(10))
+    liar.lies = {NEW_MELT_QUOTE: saying(fee_reserve=2**63 - 1)}
+    with pytest.raises(InsufficientFundsError):
+        await Melt.of(purse.wallet, bank.mint.url, await bank.mint.invoice(10), max_fee=2**63 - 1)
     assert await purse.reserved() == 0
 
 

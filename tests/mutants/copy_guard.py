@@ -31,7 +31,7 @@ def pytest_sessionfinish() -> None:
 
 def _check() -> None:
     for name, module in list(sys.modules.items()):
-        place = getattr(module, "__file__", None)
-        is_ours = name.partition(".")[0] in PACKAGES and place is not None
-        if is_ours and not Path(place).resolve().is_relative_to(ROOT):
-            pytest.exit(f"{name} is imported from {place}, not from the copy", returncode=WRONG_CODE)
+        if name.partition(".")[0] not in PACKAGES or not isinstance(module.__file__, str):
+            continue
+        if not Path(module.__file__).resolve().is_relative_to(ROOT):
+            pytest.exit(f"{name} is imported from {module.__file__}, not from the copy", returncode=WRONG_CODE)

@@ -40,6 +40,7 @@ from wallet_actions.errors import (
     UsageError,
 )
 from wallet_actions.events import Event, EventKind
+from wallet_actions.operator import Operator
 from wallet_actions.outcome import Outcome
 from wallet_actions.store import Created, NewAction
 from wallet_actions.testing.clock import FakeClock
@@ -252,6 +253,47 @@ async def test_observers_are_told_from_the_start() -> None:
     assert [event.kind for event in events] == [EventKind.STARTED, EventKind.DONE]
 
 
+async def test_observers_that_come_later_hear_of_an_operator() -> None:
+    events: list[Event] = []
+    async with Memory() as store, engine_on(store, Desk(idle)) as engine:
+        await engine.start(job("a"))
+        await settle()
+        engine.executor.observe(events.append)
+        await engine.operator.pause(key_of("a"))
+        await engine.operator.stop(key_of("a"))
+
+    assert [event.kind for event in events] == [EventKind.PAUSED, EventKind.STOPPED]
+
+
+async def test_what_is_resumed_waits_for_its_time() -> None:
+    """G8: also where nobody else had a turn between the pause and the resume."""
+    clock, desk = FakeClock(), Desk(parked(HOUR), done)
+    async with Memory() as store, engine_on(store, desk, clock=clock) as engine:
+        await engine.start(job("a"))
+        await settle()
+        for turns in (0, 100):
+            await engine.operator.pause(key_of("a"))
+            await settle(turns)
+            await engine.operator.resume(key_of("a"))
+            await settle()
+            assert desk.count() == 1
+        assert engine.runner.parked == 1
+        await clock.advance(HOUR - SECOND)
+        assert desk.count() == 1
+        await clock.advance(SECOND)
+        assert await engine.result(Job, "a") == Receipt(amount=1)
+
+
+async def test_what_another_process_retries_is_found_by_the_poll() -> None:
+    clock, desk = FakeClock(), Desk(raising(InvariantError("oops")), done)
+    async with Memory() as store, engine_on(store, desk, clock=clock, poll=5 * SECOND) as engine:
+        await engine.start(job("a"))
+        await settle()
+        await Operator(store, clock=clock).retry(key_of("a"))
+        await clock.advance(5 * SECOND)
+        assert (await engine.operator.show(key_of("a"))).status is Status.DONE
+
+
 # Results
 
 
@@ -312,9 +354,22 @@ async def test_what_is_started_in_a_transaction_is_driven_once_that_has_committe
         assert await engine.result(Chore, "b") == Receipt(amount=1)
 
 
+async def test_observers_are_told_of_what_was_started_in_a_transaction_once_that_has_committed() -> None:
+    events: list[Event] = []
+    async with Memory() as store, engine_on(store, Desk(done), observers=[events.append]) as engine:
+        async with engine.transaction() as conn:
+            await engine.start(job("a"), Changes(start=[job("child")]), conn=conn)
+            await settle()
+            assert events == []
+        assert [(event.kind, event.key.id) for event in events] == [
+            (EventKind.STARTED, "a"),
+            (EventKind.STARTED, "child"),
+        ]
+
+
 async def test_what_is_started_in_a_transaction_that_is_rolled_back_never_was() -> None:
-    desk = Desk(done)
-    async with Memory() as store, engine_on(store, desk) as engine:
+    desk, events = Desk(done), list[Event]()
+    async with Memory() as store, engine_on(store, desk, observers=[events.append]) as engine:
 
         async def roll_back() -> None:
             async with engine.transaction() as conn:
@@ -325,6 +380,7 @@ async def test_what_is_started_in_a_transaction_that_is_rolled_back_never_was() 
             await roll_back()
         await settle()
         assert desk.calls == []
+        assert events == []
         with pytest.raises(UnknownActionError):
             await engine.result(Job, "a")
 
@@ -387,3 +443,28 @@ async def test_an_action_parked_by_the_engine_before_goes_on_after_a_restart() -
             assert not waiter.done()
             await clock.advance(SECOND)
             assert await waiter == Receipt(amount=1)
+
+
+class Elsewhere(Job, kind="elsewhere"):
+    """A kind that only another program knows."""
+
+
+async def test_programs_that_know_different_kinds_share_a_store() -> None:
+    """L-D12, G9: one takes what the other drives for broken at its start; the other takes it back, and nobody waits."""
+    store = MemoryStore()
+    gate = asyncio.Event()
+    poll = timedelta(milliseconds=10)
+
+    async def wait_for_the_gate(_: Job) -> Any:
+        await gate.wait()
+        return done(_)
+
+    desk = Desk(parked(timedelta(0)), wait_for_the_gate)
+    async with store, store.peer() as same, Engine(store, desk, [Job], poll=poll) as mine:
+        await mine.start(job("a"))
+        async with Engine(same, Desk(done), [Elsewhere], poll=poll) as theirs:
+            await theirs.recovered()
+            gate.set()
+            await mine.result(Job, "a")
+            await theirs.start(Elsewhere(name="b", phase=job("b").phase))
+            await theirs.result(Elsewhere, "b")

@@ -145,6 +145,7 @@ async def test_on_retry_does_not_answer_for_on_cancel(rig: Rig) -> None:
     rig.desk.then(done, on_cancel=[raising(TransientError("busy")), failed], on_retry=[sent])
     await rig.operator.request_cancel(key)
 
+    assert (await rig.executor.drive(key)).status is Status.PARKED
     assert (await rig.executor.drive(key)).status is Status.CANCELLED
     assert rig.desk.calls == ["on_cancel", "on_retry", "on_cancel"]
 

@@ -26,6 +26,7 @@ from tests.actions import (
 from wallet_actions.checkpoint import Checkpoint, Status
 from wallet_actions.coins import ActionKey, CoinState
 from wallet_actions.errors import InvariantError, TransientError, UnknownActionError, UsageError, VersionConflictError
+from wallet_actions.events import EventKind
 from wallet_actions.operator import Operator
 from wallet_actions.outcome import DriveMode, Outcome
 from wallet_actions.store import Saved, Write
@@ -143,7 +144,9 @@ async def test_what_was_not_parked_goes_on_at_once(rig: Rig) -> None:
             rig.desk.then(answer)
             await rig.executor.drive(key)
         await rig.operator.pause(key)
-        assert (await rig.operator.resume(key)).status is Status.RUNNING
+        resumed = await rig.operator.resume(key)
+        assert (resumed.status, resumed.wake_at) == (Status.PARKED, rig.clock.now())
+        assert [wake.key for wake in await rig.store.wakes(until=rig.clock.now())][-1] == key
 
 
 async def test_what_is_to_be_cancelled_does_not_sleep_on_after_the_pause(rig: Rig) -> None:
@@ -199,7 +202,7 @@ async def test_retrying_forgives_the_failures(rig: Rig) -> None:
 
     row = await rig.operator.retry(key)
 
-    assert (row.status, row.attempts, row.faults, row.wake_at) == (Status.RUNNING, 0, 0, None)
+    assert (row.status, row.attempts, row.faults, row.wake_at) == (Status.PARKED, 0, 0, rig.clock.now())
     rig.desk.then(done)
     assert (await rig.executor.drive(key, only_if_due=True)).outcome is Outcome.DONE
 
@@ -298,6 +301,57 @@ async def test_whoever_changes_something_is_told_of(rig: Rig) -> None:
     await operator.stop(key)
 
     assert told == [key] * 5
+
+
+async def test_who_drives_is_not_told_of_what_is_resumed_for_later(rig: Rig) -> None:
+    """G8."""
+    told: list[ActionKey] = []
+    operator = Operator(rig.store, clock=rig.clock, on_change=told.append)
+    key = await rig.start("a")
+    rig.desk.then(parked(HOUR))
+    await rig.executor.drive(key)
+    await operator.pause(key)
+    told.clear()
+
+    await operator.resume(key)
+    assert told == []
+    rig.clock.set_wall(rig.clock.now() + HOUR)
+    await operator.pause(key)
+    await operator.resume(key)
+    assert told == [key, key]
+
+
+async def test_observers_are_told_what_the_history_tells(rig: Rig) -> None:
+    operator = Operator(rig.store, clock=rig.clock, tell=rig.executor.tell)
+    key = await rig.start("a")
+    rig.events.clear()
+    for change in (operator.pause, operator.resume, operator.retry, operator.request_cancel, operator.stop):
+        rig.clock.set_wall(rig.clock.now() + SECOND)
+        await change(key)
+
+    told = [(event.kind.value, event.version, event.at) for event in rig.events if event.key == key]
+    written = [(entry.event, entry.version, entry.at) for entry in (await rig.history(key))[1:]]
+    assert [one for one in told if one[0] != "cancel_request"] == written
+    assert [one[0] for one in told] == ["pause", "resume", "retry_now", "cancel_request", "stop"]
+
+
+async def test_a_request_is_told_with_when_it_is_due(rig: Rig) -> None:
+    """L-D11."""
+    operator = Operator(rig.store, clock=rig.clock, tell=rig.executor.tell)
+    key = await rig.start("a")
+    rig.desk.then(parked(HOUR))
+    await rig.executor.drive(key)
+    rig.clock.set_wall(rig.clock.now() + SECOND)
+    await operator.request_cancel(key)
+
+    row, event = await rig.row(key), rig.events[-1]
+    assert (event.kind, event.at, event.version) == (EventKind.CANCEL_REQUESTED, rig.clock.now(), row.version)
+    assert event.wake_at == row.wake_at == rig.clock.now()
+    await rig.executor.drive(key_of("a"))
+    told = len(rig.events)
+    await operator.stop(key)
+    assert not await operator.request_cancel(key)
+    assert len(rig.events) == told + 1
 
 
 async def test_an_operator_who_loses_a_race_looks_again_and_decides_anew(rig: Rig) -> None:

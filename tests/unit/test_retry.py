@@ -52,7 +52,21 @@ def test_the_delay_that_the_peer_wants_wins_within_the_cap() -> None:
 
     assert policy.delay(5, timedelta(seconds=3)) == timedelta(seconds=3)
     assert policy.delay(5, timedelta(days=3)) == timedelta(minutes=10)
-    assert policy.delay(5, timedelta(seconds=-3)) == timedelta(0)
+
+
+@pytest.mark.parametrize("wanted_s", [0, -3])
+def test_a_peer_that_says_at_once_does_not_make_a_hot_loop(wanted_s: int) -> None:
+    """G8, L-P5: it asks for nothing, so the back-off grows as it would."""
+    policy = RetryPolicy()
+
+    assert [policy.delay(n, timedelta(seconds=wanted_s)) / SECOND for n in (1, 2, 5)] == [1, 4, 25]
+
+
+def test_a_tiny_delay_grows_with_the_attempts() -> None:
+    """G8."""
+    tiny = timedelta(milliseconds=1)
+
+    assert [RetryPolicy().delay(n, tiny) / SECOND for n in (1, 5, 50)] == [0.1, 0.5, 1]
 
 
 def test_any_wait_of_tenacity_will_do() -> None:

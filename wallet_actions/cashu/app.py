@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Any, Self
 
+from wallet_actions.action import Action
 from wallet_actions.cashu.client import MintClient
 from wallet_actions.cashu.derivation import Seed
 from wallet_actions.cashu.errors import WrongQuoteError
@@ -33,10 +34,15 @@ class Cashu:
 
     Args:
         store: a URL (`sqlite:///wallet.db`), opened and closed here; or a store that is open already.
-        seed: from the user's mnemonic: `Seed.from_mnemonic(words)`.
+        seed: from the user's mnemonic: `Seed.from_mnemonic(words)`; always the same one for a store.
+        kinds: the app's own actions, driven beside `Issue` and `Melt`; their steps are handed the `CashuWallet` too.
         connect: makes the client of a mint, given its URL.
         observers: told of everything that happens.
         poll: see `Runner`.
+
+    Raises:
+        UsageError: a kind cannot be stored or is named twice, or no store is installed for the URL; on entering, the
+            store belongs to another seed, and nothing was driven.
     """
 
     def __init__(
@@ -44,6 +50,7 @@ class Cashu:
         store: str | Store,
         seed: Seed,
         *,
+        kinds: Iterable[type[Action[Any, Any, Any]]] = (),
         connect: Callable[[str], MintClient] = MintClient,
         clock: Clock | None = None,
         observers: Sequence[Observer] = (),
@@ -52,7 +59,7 @@ class Cashu:
         self._owned = open_store(store) if isinstance(store, str) else None
         opened: Store = store if not isinstance(store, str) else self._owned  # type: ignore[assignment]
         self.wallet = CashuWallet(opened, seed, connect=connect, clock=clock)
-        self.engine = Engine(opened, self.wallet, KINDS, clock=clock, observers=observers, poll=poll)
+        self.engine = Engine(opened, self.wallet, (*KINDS, *kinds), clock=clock, observers=observers, poll=poll)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -82,15 +89,17 @@ class Cashu:
         """Wait until an `Issue` has ended. See `Engine.result`."""
         return await self.engine.result(Issue, id)
 
-    async def melt(self, mint_url: str, request: str, unit: str = "sat") -> Melt:
+    async def melt(self, mint_url: str, request: str, unit: str = "sat", *, max_fee: int | None = None) -> Melt:
         """Begin to pay an invoice.
 
+        Args:
+            max_fee: the largest fee reserve to accept, in the unit; by default a tenth of the amount, at least 100.
         Raises:
-            As `Melt.of`; WrongQuoteError: the mint gave a quote that it had given before; ReservationError: others take
-                the coins faster than they can be chosen. Nothing was written.
+            As `Melt.of`; WrongQuoteError: the mint wants more than `max_fee`, or gave a quote that it had given before;
+                ReservationError: others take the coins faster than they can be chosen. Nothing was written.
         Durability: the action is on disk, and holds its coins, when it returns.
         """
-        melt = await Melt.of(self.wallet, mint_url, request, unit)
+        melt = await Melt.of(self.wallet, mint_url, request, unit, max_fee=max_fee)
         for _ in range(SELECTION_TRIES):
             try:
                 _require_new(await self.engine.start(melt, Changes(reserve=melt.inputs)))

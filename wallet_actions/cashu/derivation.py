@@ -33,6 +33,7 @@ _PURPOSE: Final = 129372
 _QUOTE_PURPOSE: Final = 129373
 _LOCKED_DOMAIN: Final = b"wallet_actions/cashu/locked"
 _SALT: Final = re.compile(r"[0-9a-f]{32,128}")
+_FINGERPRINT_DOMAIN: Final = b"wallet_actions/cashu/fingerprint"
 _KDF_DOMAIN: Final = b"Cashu_KDF_HMAC_SHA256"
 
 
@@ -86,6 +87,13 @@ class Seed:
 
     def __repr__(self) -> str:
         return "Seed(…)"
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells seeds apart and may be shown: 16 hex characters of a hash over the public key of `m/129372'`."""
+        node = _Node.of(b"Bitcoin seed", self._seed).hardened(_PURPOSE)
+        public_key = PublicKey.from_valid_secret(node.key).format()
+        return hashlib.sha256(_FINGERPRINT_DOMAIN + public_key).hexdigest()[:16]
 
     def derive(self, keyset_id: str, counter: int) -> SecretPair:
         """The pair of one output.

@@ -8,11 +8,14 @@ Counters are allocated before `secrets_prepared` is written, and `mint_requested
 so the outputs are known whatever happens to the answer (L-S6, L-P1). Once the request may have left, no error is taken
 at its word: the quote is read, then the signatures are asked for (NUT-09), and only a quote that was issued without all
 of our outputs being signed is a failure (L-C6, L-P2), when the mint says so again and again.
+
+"Expired" is a day after the quote's end, and after one more look at it: the end is told by the mint's clock and
+compared with the device's, which may be hours ahead.
 """
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self, assert_never
 
 from pydantic import AwareDatetime, BaseModel, SecretStr
@@ -34,9 +37,10 @@ if TYPE_CHECKING:
 
     from wallet_actions.cashu.proofs import BlindSignature
 
-EXPIRY_GRACE = timedelta(minutes=10)
+EXPIRY_GRACE = timedelta(days=1)
 GIVE_UP_AFTER = timedelta(days=7)
 SHORTEST_POLL, LONGEST_POLL = timedelta(seconds=1), timedelta(minutes=1)
+LONGEST_POLL_EXPIRED = timedelta(hours=1)
 RESTORE, DLEQ = 9, 12  # the parts of the protocol that a lost answer, and an unverified coin, call for
 OUTPUTS_USED = frozenset({11003, 11004})  # signed, or about to be signed, for another request
 HASTY_PLANS = 3
@@ -103,7 +107,8 @@ class Issue(Action[CashuWallet, Unpaid | SecretsPrepared | MintRequested, Issued
         quote: the quote's id; sensitive.
         request: the invoice to pay.
         asked_at: when the quote was made.
-        expires_at: until when it can be paid; None where the mint does not say.
+        expires_at: until when it can be paid, by the mint's clock; None where the mint does not say. It is looked up
+            for a day longer, more and more rarely.
     """
 
     mint: str
@@ -183,11 +188,16 @@ class Issue(Action[CashuWallet, Unpaid | SecretsPrepared | MintRequested, Issued
                 return Next(self.at(SecretsPrepared(plan=await self._plan(wallet))))
             case MintQuoteState.ISSUED:
                 return self._issued_elsewhere()
-            case MintQuoteState.UNPAID if self.expires_at is not None and now > self.expires_at + EXPIRY_GRACE:
+            case MintQuoteState.UNPAID if self.expires_at is not None and now > self._expiry(self.expires_at):
                 return Failed("the invoice expired unpaid", changes=self._outcome("expired"))
             case _:
-                age = now - self.asked_at
-                return Park(self, wake_after=min(max(age / 10, SHORTEST_POLL), LONGEST_POLL))
+                is_expired = self.expires_at is not None and now > self.expires_at
+                longest = LONGEST_POLL_EXPIRED if is_expired else LONGEST_POLL
+                return Park(self, wake_after=min(max((now - self.asked_at) / 10, SHORTEST_POLL), longest))
+
+    def _expiry(self, expires_at: datetime) -> datetime:
+        # A clock that is days ahead finds the quote expired when it is asked for; what has passed since, it knows.
+        return max(expires_at, self.asked_at) + EXPIRY_GRACE
 
     async def _plan(self, wallet: CashuWallet) -> OutputPlan:
         keyset = await wallet.mint(self.mint).active_keyset(self.unit)

@@ -42,6 +42,7 @@ PAYMENT_FAILED = 20004
 OUTPUTS_USED = frozenset({11003, 11004})  # signed, or about to be signed, for another request
 SHORTEST_POLL, LONGEST_POLL = timedelta(seconds=1), timedelta(minutes=1)
 MOST_PLANS = 2
+FEE_ALWAYS_ACCEPTED, FEE_SHARE_ACCEPTED = 100, 10  # in the unit; one in so many of the amount
 NO_PREIMAGE = frozenset({"", "0" * 64})
 INVOICE = re.compile(r"ln[a-z]+?(?:(\d+)([munp]?))?1[ac-hj-np-z02-9]+")
 PICO = {"": 10**12, "m": 10**9, "u": 10**6, "n": 10**3, "p": 1}  # of a bitcoin
@@ -121,19 +122,26 @@ class Melt(Action[CashuWallet, ProofsReserved | MeltRequested | PaymentPending, 
     expires_at: AwareDatetime | None = None
 
     @classmethod
-    async def of(cls, wallet: CashuWallet, mint_url: str, request: str, unit: str = "sat") -> Self:
+    async def of(
+        cls, wallet: CashuWallet, mint_url: str, request: str, unit: str = "sat", *, max_fee: int | None = None
+    ) -> Self:
         """Ask a mint what paying an invoice costs, and choose the coins. Nothing is written or reserved yet.
 
+        Args:
+            max_fee: the largest fee reserve to accept, in the unit, without the fee for spending the coins; by default
+                a tenth of the amount, or 100 where that is more.
         Raises:
             UsageError: not a mint's address.
             InsufficientFundsError: the free coins do not cover amount, fee reserve and input fees.
-            RejectedError: the mint refuses the invoice, asks for another amount, or lacks what a safe end depends on.
+            RejectedError: the mint refuses the invoice, asks for another amount or for more than `max_fee`
+                (WrongQuoteError), or lacks what a safe end depends on.
             TransientError: the mint did not answer.
         """
         mint = wallet.mint(mint_url)
         await mint.require(CHECK, RESTORE, DLEQ)
         quote = await mint.client.create_melt_quote(request, unit)
         _require_amount(quote, request, unit)
+        _require_fee(quote, max_fee)
         coins, fee = await wallet.select(mint.url, unit, quote.amount + quote.fee_reserve)
         return cls._with(mint.url, unit, request, quote, coins, fee)
 
@@ -377,6 +385,15 @@ def _require_amount(quote: MeltQuote, request: str, unit: str) -> None:
     whole, rest = divmod(int(written[1]) * PICO[written[2]], PICO_OF_UNIT[unit])
     if quote.amount not in {whole, whole + bool(rest)}:
         raise WrongQuoteError("the mint offers to pay another amount than the invoice's")
+
+
+def _require_fee(quote: MeltQuote, max_fee: int | None) -> None:
+    most = max(FEE_ALWAYS_ACCEPTED, quote.amount // FEE_SHARE_ACCEPTED) if max_fee is None else max_fee
+    if quote.fee_reserve > most:
+        raise WrongQuoteError(
+            f"the mint wants to keep {quote.fee_reserve} for fees, more than the {most} allowed; "
+            "pass max_fee to accept it"
+        )
 
 
 def _chosen(coins: Sequence[Coin], fee: int) -> dict[str, Any]:

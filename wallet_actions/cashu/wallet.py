@@ -17,13 +17,14 @@ from wallet_actions.cashu.selection import input_fee, select
 from wallet_actions.cashu.transport import normalize_mint_url
 from wallet_actions.clock import Clock, SystemClock
 from wallet_actions.coins import Balance, Coin, CoinState
-from wallet_actions.errors import InvariantError
+from wallet_actions.errors import InvariantError, UsageError
 from wallet_actions.store import Store
 
 logger = logging.getLogger(__name__)
 
 PROBE = 100
 MOST_PROBES = 20
+OWNER, CLAIM = "cashu-seed/", "cashu-seed-claim/"
 LAST_MOMENT_S = 253_370_764_800  # the year 9999, with room to count on from
 
 
@@ -35,7 +36,8 @@ class CashuWallet:
         seed: everything that the wallet ever asks a mint to sign follows from it.
         connect: makes the client of a mint, given its URL; for a proxy or a test.
 
-    One store belongs to one seed: counters are kept by keyset, and a counter makes one secret, ever (L-C12).
+    One store belongs to one seed: counters are kept by keyset, and a counter makes one secret, ever (L-C12). The seed
+    that a store is opened with first owns it. Enter the wallet before anything is driven: that is where it is checked.
     """
 
     def __init__(
@@ -56,6 +58,13 @@ class CashuWallet:
         return f"CashuWallet(mints={sorted(self._mints)})"
 
     async def __aenter__(self) -> Self:
+        """Check that the store belongs to this seed; an unowned one does from now on.
+
+        Raises:
+            UsageError: it belongs to another one.
+        Durability: the seed's fingerprint is on disk when it returns, as the name of a counter.
+        """
+        await self._own()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -63,6 +72,26 @@ class CashuWallet:
         for mint in self._mints.values():
             await mint.client.aclose()
         self._mints.clear()
+
+    async def _own(self) -> None:
+        mine = self._seed.fingerprint
+        owners = await self._fingerprints(OWNER)
+        if not owners:
+            # Two wallets may open a new file at once. Both claim it before they look, so that at most one of them
+            # finds itself alone and becomes the owner.
+            await self.store.allocate(CLAIM + mine)
+            owners = await self._fingerprints(OWNER) or await self._fingerprints(CLAIM)
+            if owners == {mine}:
+                await self.store.allocate(OWNER + mine)
+                owners = await self._fingerprints(OWNER)
+        if owners != {mine}:
+            raise UsageError(
+                "this wallet's file belongs to another recovery phrase; open it with that one, or take another file"
+            )
+
+    async def _fingerprints(self, prefix: str) -> set[str]:
+        names = await self.store.counters()
+        return {name.removeprefix(prefix) for name in names if name.startswith(prefix)}
 
     def mint(self, url: str) -> Mint:
         """The mint at an address.

@@ -91,6 +91,11 @@ class Report:
         return sum(row.kills for row in self.rows)
 
     @property
+    def missed(self) -> list[str]:
+        """Points at which no process died."""
+        return [f"{row.point.operation}, {row.point.label}" for row in self.rows if not row.kills]
+
+    @property
     def lost(self) -> int:
         """By how much, in sat, the wallet disagrees with the mint or its own history, or what it holds for nothing."""
         missing = abs(self.outstanding - self.owned)

@@ -7,7 +7,9 @@
 
 * a pair `(wallet, kinds)`: what the steps act on, and the classes of actions;
 * an object with the attributes `wallet` and `kinds`;
-* an `Engine` on that same store; it is not entered, so nothing but what the command names is driven.
+* an `Engine` on that same store, or an object that has one as its attribute `engine`, such as `Cashu(store, seed)`;
+  neither is entered, so nothing but what the command names is driven. Of such an object, the `wallet` is entered where
+  it is an async context manager: it checks its store then, and closes its connections afterwards.
 
 It may be a coroutine function, or return an async context manager (`contextlib.asynccontextmanager`) that yields one
 of these; that is left when the command has done its work.
@@ -62,11 +64,20 @@ async def loaded(factory: Factory, store: Store) -> AsyncIterator[Executor]:
             made = factory.function(store)
             if inspect.isawaitable(made):
                 made = await made
-            if isinstance(made, AbstractAsyncContextManager) and not isinstance(made, Engine):
+            if isinstance(made, AbstractAsyncContextManager) and _engine_executor(made) is None:
                 made = await stack.enter_async_context(made)
+            own = _engine_executor(made)
+            executor = own or _executor(made, factory.spec, store)
+            if executor.store is not store:
+                raise AppError(f"--app: {factory.spec} returned an Engine on another store than the one it was given")
+            wallet = getattr(made, "wallet", None)
+            if own is not None and isinstance(wallet, AbstractAsyncContextManager):
+                await stack.enter_async_context(wallet)
+        except AppError:
+            raise
         except (Exception, SystemExit) as error:
             raise _raised(f"--app: {factory.spec}", error) from error
-        yield _executor(made, factory.spec, store)
+        yield executor
 
 
 def find(spec: str) -> Factory:
@@ -122,11 +133,13 @@ def _raised(what: str, error: Exception | SystemExit) -> AppError:
     return AppError(f"{what} raised {said.message}; {details_hint()}")
 
 
+def _engine_executor(made: object) -> Executor | None:
+    engine = made if isinstance(made, Engine) else getattr(made, "engine", None)
+    executor = getattr(engine, "executor", None)
+    return executor if isinstance(executor, Executor) else None
+
+
 def _executor(made: object, spec: str, store: Store) -> Executor:
-    if isinstance(made, Engine):
-        if made.store is not store:
-            raise AppError(f"--app: {spec} returned an Engine on another store than the one it was given")
-        return made.executor
     if isinstance(made, tuple) and len(made) == 2:
         wallet, kinds = made
     elif hasattr(made, "wallet") and hasattr(made, "kinds"):

@@ -12,7 +12,7 @@ from wallet_actions.coins import ActionKey, Coin
 from wallet_actions.errors import UsageError
 from wallet_actions.operator import Operator
 from wallet_actions.ops import tables
-from wallet_actions.ops.failures import ChangedMeanwhileError
+from wallet_actions.ops.failures import ChangedMeanwhileError, CommandError
 from wallet_actions.ops.options import AgeOption, DbOption, IdArgument, JsonOption, KindArgument, YesOption
 from wallet_actions.ops.records import action_record, coin_record
 from wallet_actions.ops.target import coins_held, key_of, opened, writable
@@ -23,6 +23,11 @@ OptionalKind = Annotated[str | None, typer.Argument(metavar="KIND", help="The ki
 OptionalId = Annotated[str | None, typer.Argument(metavar="ID", help="The id of the action.", show_default=False)]
 WholeKind = Annotated[
     str | None, typer.Option("--kind", metavar="KIND", help="All actions of this kind instead, also later ones.")
+]
+
+
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="With --kind: also if no action of this kind is stored (yet).")
 ]
 
 
@@ -121,6 +126,7 @@ def pause(
     kind: OptionalKind = None,
     id: OptionalId = None,
     whole_kind: WholeKind = None,
+    force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Keep an action or a kind from being driven.
@@ -129,7 +135,7 @@ def pause(
 
     JSON: {action: as in `list`}, or with --kind {kind, paused: true}.
     """
-    _pause(db, kind, id, whole_kind, is_paused=True, as_json=as_json)
+    _pause(db, kind, id, whole_kind, force=force, is_paused=True, as_json=as_json)
 
 
 def resume(
@@ -137,32 +143,47 @@ def resume(
     kind: OptionalKind = None,
     id: OptionalId = None,
     whole_kind: WholeKind = None,
+    force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Let a paused action or kind go on.
 
     JSON: {action: as in `list`}, or with --kind {kind, paused: false}.
     """
-    _pause(db, kind, id, whole_kind, is_paused=False, as_json=as_json)
+    _pause(db, kind, id, whole_kind, force=force, is_paused=False, as_json=as_json)
 
 
 def _pause(
-    db: str, kind: str | None, id: str | None, whole_kind: str | None, *, is_paused: bool, as_json: bool
+    db: str,
+    kind: str | None,
+    id: str | None,
+    whole_kind: str | None,
+    *,
+    force: bool,
+    is_paused: bool,
+    as_json: bool,
 ) -> None:
     if whole_kind is not None and kind is None:
+        if not whole_kind.strip():
+            raise typer.BadParameter("a kind has a name; --kind is blank")
         key_of(whole_kind, "")
-        run(_pause_kind(db, whole_kind, is_paused=is_paused))
+        run(_pause_kind(db, whole_kind, force=force, is_paused=is_paused))
         if as_json:
             emit({"kind": whole_kind, "paused": is_paused})
         else:
             say(f"kind {whole_kind}: {'paused' if is_paused else 'resumed'}")
         return
-    if kind is None or id is None or whole_kind is not None:
-        raise typer.BadParameter("give either KIND and ID, or --kind KIND")
+    if kind is None or id is None or whole_kind is not None or force:
+        raise typer.BadParameter("give either KIND and ID, or --kind KIND (and --force with it)")
     _change(db, key_of(kind, id), Operator.pause if is_paused else Operator.resume, as_json=as_json)
 
 
-async def _pause_kind(db: str, kind: str, *, is_paused: bool) -> None:
+async def _pause_kind(db: str, kind: str, *, force: bool, is_paused: bool) -> None:
+    if not force:
+        async with opened(db) as store:
+            if not await store.list_actions(kinds=[kind], limit=1):
+                verb = "pause" if is_paused else "resume"
+                raise CommandError(f"no action of the kind {kind} is stored; `--force` will {verb} it all the same")
     async with writable(db) as store:
         operator = Operator(store)
         await (operator.pause_kind(kind) if is_paused else operator.resume_kind(kind))

@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from wallet_actions.testing.life import Life
-from wallet_actions.testing.sweep import Makes, started
+from wallet_actions.testing.sweep import Makes
+from wallet_actions.testing.trial import starts_in
 from wallet_actions.testing.twice import VARIABLE, Difference, DoubleDriver, DoubleReport, install, is_switched_on
 from wallet_actions.testing.world import Listener, World
 
@@ -36,7 +37,7 @@ async def double_drive(make: Makes, world: Callable[[], World[Any]]) -> DoubleRe
         with Listener() as listener, switched_off():
             async with here.process(life) as executor:
                 DoubleDriver(executor, report)
-                for start in started(make):
+                for start in await starts_in(make, here):
                     await executor.start(start.action, start.changes)
                 await here.settle(executor)
         report.violations = await here.check(listener.said)

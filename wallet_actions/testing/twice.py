@@ -16,6 +16,7 @@ import functools
 import hashlib
 import os
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +32,12 @@ from wallet_actions.transition import Park
 
 VARIABLE = "WALLET_ACTIONS_DOUBLE_DRIVE"
 _OFF = frozenset({"", "0", "false", "no", "off"})
+
+Allocate = Callable[[str, int], Awaitable[int]]
+
+# Of the step that the task is taking: other steps may be under way in other tasks.
+_allocated: ContextVar[list[int] | None] = ContextVar("allocated", default=None)
+_replayed: ContextVar[list[int] | None] = ContextVar("replayed", default=None)
 
 Decide = Callable[[Action[Any, Any, Any], Checkpoint, RetryPolicy], Awaitable[Decision]]
 
@@ -90,39 +97,42 @@ class DoubleDriver:
     """Takes each step of an executor twice.
 
     Args:
-        executor: its `decide` and its store's `allocate` are replaced.
+        executor: its `decide` and its store's `allocate` are replaced; also those of an earlier driver.
         report: where to write what differs; None makes the step stuck instead.
     """
 
     def __init__(self, executor: Executor, report: DoubleReport | None = None) -> None:
         self._executor = executor
-        self._decide: Decide = executor.decide
+        self._decide: Decide = functools.partial(Executor.decide, executor)
         self._report = report
-        self._allocated: list[int] | None = None
-        self._replayed: list[int] = []
-        self._allocate = executor.store.allocate
+        before = getattr(executor.store.allocate, "__self__", None)
+        self._allocate: Allocate = executor.store.allocate
+        if isinstance(before, DoubleDriver):
+            self._allocate = before._allocate  # noqa: SLF001 another of this class
         executor.decide = self.decide  # type: ignore[method-assign]
         executor.store.allocate = self.allocate  # type: ignore[method-assign]
 
     async def allocate(self, counter: str, count: int = 1) -> int:
         """Give out the same values again the second time."""
-        if self._replayed:
-            return self._replayed.pop(0)
+        replayed = _replayed.get()
+        if replayed:
+            return replayed.pop(0)
         first = await self._allocate(counter, count)
-        if self._allocated is not None:
-            self._allocated.append(first)
+        allocated = _allocated.get()
+        if allocated is not None:
+            allocated.append(first)
         return first
 
     async def decide(self, action: Action[Any, Any, Any], checkpoint: Checkpoint, policy: RetryPolicy) -> Decision:
         """Take a step twice, and compare. It is stuck where its ends differ and there is no report to write it to."""
-        self._allocated = []
+        token = _allocated.set([])
         try:
             first = await self._decide(action, checkpoint, policy)
             second = await self._again(action, checkpoint, policy)
             if _only_waits(first, action) and not _only_waits(second, action):
                 first, second = second, await self._again(action, checkpoint, policy)
         finally:
-            self._allocated = None
+            _allocated.reset(token)
         if self._report is not None:
             self._report.steps += 1
         once, again = (self._end(action, checkpoint, decision) for decision in (first, second))
@@ -135,11 +145,11 @@ class DoubleDriver:
         return second
 
     async def _again(self, action: Action[Any, Any, Any], checkpoint: Checkpoint, policy: RetryPolicy) -> Decision:
-        self._replayed = list(self._allocated or ())
+        token = _replayed.set(list(_allocated.get() or ()))
         try:
             return await self._decide(action, checkpoint, policy)
         finally:
-            self._replayed = []
+            _replayed.reset(token)
 
     def _end(self, action: Action[Any, Any, Any], checkpoint: Checkpoint, decision: Decision) -> dict[str, str]:
         """What would be written, by name, fit to be shown."""

@@ -105,3 +105,9 @@ def test_nothing_secret_in_a_repr(seed: Seed) -> None:
     assert repr(pair.blinding_factor) not in shown
     assert repr(seed._seed) not in shown
     assert repr(seed._keysets[V1_KEYSET_ID].key) not in shown
+
+
+def test_a_fingerprint_tells_seeds_apart_and_nothing_else(seed: Seed) -> None:
+    """Kept in files for good, so it must never change."""
+    assert seed.fingerprint == Seed.from_mnemonic(MNEMONIC).fingerprint == "FIXME"
+    assert Seed.from_mnemonic(MNEMONIC, "another").fingerprint != seed.fingerprint

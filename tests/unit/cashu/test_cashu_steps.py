@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any
+from datetime import timedelta
+from typing import Any, Self
 
 import pytest
+from pydantic import BaseModel
 
 from tests.unit.cashu.fake_mint import URL, FakeMint, Json, Refusal
 from tests.unit.cashu.vectors import MNEMONIC
-from wallet_actions.action import Action
-from wallet_actions.cashu import KINDS, CashuWallet, Issue, Melt, Paid, Seed
+from wallet_actions.action import Action, Phase
+from wallet_actions.cashu import KINDS, Cashu, CashuWallet, Issue, Melt, Paid, Seed
 from wallet_actions.cashu.errors import WrongQuoteError
 from wallet_actions.checkpoint import HistoryEntry, Status
 from wallet_actions.coins import CoinState
@@ -19,7 +21,7 @@ from wallet_actions.executor import Executor
 from wallet_actions.outcome import DriveResult, Outcome
 from wallet_actions.registry import Registry
 from wallet_actions.testing.clock import FakeClock
-from wallet_actions.transition import Changes
+from wallet_actions.transition import Changes, Done, Transition
 from wallet_actions_storage.memory import MemoryStore
 
 pytestmark = pytest.mark.anyio
@@ -92,6 +94,102 @@ async def test_a_mint_without_a_usable_keyset_is_refused_before_it_is_paid(bench
     with pytest.raises(RejectedError, match="no keyset in use"):
         await Issue.of(bench.wallet, URL, 10)
     assert "POST /v1/mint/quote/bolt11" not in bench.mint.requests
+
+
+@pytest.mark.parametrize("ahead", [timedelta(0), timedelta(hours=5), timedelta(days=3)])
+async def test_an_invoice_that_is_paid_after_its_end_by_our_clock_is_collected(bench: Bench, ahead: timedelta) -> None:
+    """The mint's clock tells the end, and the device's may be far ahead; looked at more and more rarely, for a day."""
+    bench.mint.state = "UNPAID"
+    asked_at = bench.clock.now()
+    bench.mint.expiry = int((asked_at - ahead + timedelta(minutes=10)).timestamp())
+    issue = await bench.issue()
+    delays = []
+    while bench.clock.now() < asked_at + timedelta(hours=18):
+        result = await bench.drive(issue)
+        assert (result.outcome, result.error) == (Outcome.PARKED, None)
+        assert result.wake_at is not None
+        delays.append(result.wake_at - bench.clock.now())
+        if not ahead and bench.clock.now() < asked_at + timedelta(minutes=10):
+            assert delays[-1] <= timedelta(minutes=1)
+        bench.clock.set_wall(result.wake_at)
+    assert delays == sorted(delays)
+    assert delays[-1] == timedelta(hours=1)
+    bench.mint.state = "PAID"
+    assert (await bench.drive(issue)).outcome is Outcome.DONE
+    assert await bench.total(CoinState.SPENDABLE) == 10
+
+
+async def test_an_invoice_is_read_once_more_before_it_counts_as_expired(bench: Bench) -> None:
+    bench.mint.expiry = int((bench.clock.now() + timedelta(minutes=10)).timestamp())
+    for state, outcome in {"PAID": Outcome.DONE, "UNPAID": Outcome.FAILED}.items():
+        bench.mint.quote, bench.mint.state = f"quote-{state}", "UNPAID"
+        issue = await bench.issue()
+        assert (await bench.drive(issue)).outcome is Outcome.PARKED
+        asked_at = bench.clock.now()
+        bench.clock.set_wall(asked_at + timedelta(days=2))
+        bench.mint.state = state
+        assert (await bench.drive(issue)).outcome is outcome
+        bench.clock.set_wall(asked_at)
+
+
+async def test_a_mint_that_wants_too_much_for_fees_is_refused_before_anything_is_held(bench: Bench) -> None:
+    await bench.fund(500)
+    bench.mint.quote, bench.mint.state, bench.mint.fee_reserve = "melt", "UNPAID", 101
+    before = [row.key for row in await bench.store.list_actions()]
+    said = "wants to keep 101 for fees, more than the 100 allowed; pass max_fee to accept it"
+    with pytest.raises(WrongQuoteError, match=said):
+        await Melt.of(bench.wallet, URL, INVOICE)
+    async with Cashu(bench.store, Seed.from_mnemonic(MNEMONIC), connect=bench.mint.client, poll=None) as cashu:
+        with pytest.raises(WrongQuoteError, match=said):
+            await cashu.melt(URL, INVOICE)
+        with pytest.raises(WrongQuoteError, match="more than the 7 allowed"):
+            await cashu.melt(URL, INVOICE, max_fee=7)
+        assert [row.key for row in await bench.store.list_actions()] == before
+        assert await bench.total(CoinState.RESERVED) == 0
+        bench.mint.change = [64, 32, 4, 1]
+        melt = await cashu.melt(URL, INVOICE, max_fee=101)
+        assert melt.fee_reserve == 101
+        await cashu.paid(melt.id)
+
+
+@pytest.mark.parametrize(("amount", "most"), [(10, 100), (1000, 100), (1010, 101), (2005, 200)])
+async def test_the_fees_that_are_accepted_unasked(bench: Bench, amount: int, most: int) -> None:
+    """A tenth of the amount; a small payment may cost 100."""
+    await bench.fund(3000)
+    bench.mint.quote, bench.mint.state, bench.mint.amount, bench.mint.fee_reserve = "melt", "UNPAID", amount, most
+    invoice = f"lnbc{amount * 10}n1pjqqqqq"
+    assert (await Melt.of(bench.wallet, URL, invoice)).fee_reserve == most
+    bench.mint.fee_reserve = most + 1
+    with pytest.raises(WrongQuoteError, match=f"more than the {most} allowed"):
+        await Melt.of(bench.wallet, URL, invoice)
+
+
+async def test_an_app_has_kinds_of_its_own_beside_those_of_the_wallet(bench: Bench) -> None:
+    seed = Seed.from_mnemonic(MNEMONIC)
+    async with Cashu(bench.store, seed, kinds=[CountCoins], connect=bench.mint.client, poll=None) as cashu:
+        await cashu.issued((await cashu.issue(URL, 10)).id)
+        await cashu.engine.start(CountCoins(name="evening", phase=Counting()))
+        assert (await cashu.engine.result(CountCoins, "evening")).total == 10
+
+
+class Counting(Phase):
+    pass
+
+
+class Counted(BaseModel):
+    total: int
+
+
+class CountCoins(Action[CashuWallet, Counting, Counted], kind="count_coins"):
+    name: str
+
+    @property
+    def id(self) -> str:
+        return self.name
+
+    async def advance(self, wallet: CashuWallet) -> Transition[Self, Counted]:
+        (balance,) = await wallet.balances(URL)
+        return Done(Counted(total=balance.spendable))
 
 
 async def test_a_mint_that_refuses_all_outputs_is_not_asked_in_a_hot_loop(bench: Bench) -> None:

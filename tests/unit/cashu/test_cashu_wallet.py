@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from typing import Any, cast
 
+import anyio
+import anyio.lowlevel
 import pytest
 
 from tests.unit.cashu.fake_mint import URL, FakeMint
 from tests.unit.cashu.vectors import MNEMONIC
-from wallet_actions.cashu import CashuWallet, InsufficientFundsError, Seed
+from wallet_actions.cashu import Cashu, CashuWallet, InsufficientFundsError, Seed
 from wallet_actions.cashu.outputs import unblind_all
 from wallet_actions.cashu.proofs import Proof, coin_of
 from wallet_actions.cashu.wallet import moment, public_id
 from wallet_actions.checkpoint import Checkpoint, Status
 from wallet_actions.coins import Coin
 from wallet_actions.errors import InvariantError, UsageError
+from wallet_actions.events import Event
 from wallet_actions.store import Delta, NewAction, Store
 from wallet_actions_storage.memory import MemoryStore
 
@@ -103,7 +108,66 @@ async def test_counters_only_move_on(store: Store) -> None:
     """L-C12."""
     async with wallet_on(store, FakeMint()) as wallet:
         assert [await wallet.allocate("keyset", count) for count in (3, 2, 0, 1)] == [0, 3, 0, 5]
-        assert await store.counters() == {"cashu/keyset": 6}
+        assert (await store.counters())["cashu/keyset"] == 6
+
+
+async def test_a_store_belongs_to_the_seed_that_it_was_opened_with_first(store: Store) -> None:
+    """L-C12: the counters of one seed say nothing about another's; found out before an action is driven."""
+    mine = Seed.from_mnemonic(MNEMONIC)
+    for _ in range(2):
+        async with CashuWallet(store, mine):
+            assert f"cashu-seed/{mine.fingerprint}" in await store.counters()
+    before = await store.counters()
+    for other in (Seed.from_mnemonic(MNEMONIC, "another passphrase"), Seed(bytes(32))):
+        with pytest.raises(UsageError, match="belongs to another recovery phrase"):
+            await CashuWallet(store, other).__aenter__()
+        driven: list[Event] = []
+        with pytest.raises(UsageError, match="belongs to another recovery phrase"):
+            await Cashu(store, other, observers=[driven.append]).__aenter__()
+        assert driven == []
+    assert await store.counters() == before
+    async with Cashu(store, mine) as cashu:
+        assert await cashu.balances() == []
+
+
+async def test_two_seeds_that_open_a_new_store_at_once_never_both_own_it() -> None:
+    """However the calls interleave: one that owns it opens it again, and the other never does."""
+    for delay in range(8):
+        async with MemoryStore() as store:
+            first, second = Seed(bytes(32)), Seed(bytes([1] * 32))
+            opened: set[str] = set()
+
+            async def enter(seed: Seed, wait: int, store: Store = store, opened: set[str] = opened) -> None:
+                for _ in range(wait):
+                    await anyio.lowlevel.checkpoint()
+                with contextlib.suppress(UsageError):
+                    async with CashuWallet(cast("Store", _Slow(store)), seed):
+                        opened.add(seed.fingerprint)
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(enter, first, 0)
+                tasks.start_soon(enter, second, delay)
+            assert len(opened) <= 1
+            owners = {name for name in await store.counters() if name.startswith("cashu-seed/")}
+            assert owners == {f"cashu-seed/{fingerprint}" for fingerprint in opened}
+            for seed in (first, second):
+                opened_before = set(opened)
+                await enter(seed, 0)
+                assert opened == opened_before
+
+
+class _Slow:
+    """Lets others run before each call."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        async def call(*arguments: Any) -> Any:
+            await anyio.lowlevel.checkpoint()
+            return await getattr(self._store, name)(*arguments)
+
+        return call
 
 
 async def test_counters_of_an_earlier_life_are_skipped(store: Store) -> None:

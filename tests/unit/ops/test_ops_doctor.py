@@ -100,9 +100,9 @@ def test_many_are_counted_and_some_are_named(tmp_path: Path) -> None:
 
 def test_a_paused_kind_counts_only_where_it_keeps_something_waiting(tmp_path: Path) -> None:
     path = make(tmp_path / "shop.db", "park-1")
-    cli("pause", "--kind", "other", "--db", str(path))
+    cli("pause", "--kind", "other", "--force", "--db", str(path))
     assert findings(path, 0)["paused"]["finding"] == "the kind other is paused; 0 actions of it not finished"
-    cli("resume", "--kind", "other", "--db", str(path))
+    cli("resume", "--kind", "other", "--force", "--db", str(path))
     cli("pause", "--kind", "pay", "--db", str(path))
     assert findings(path, 1)["paused"]["advice"].endswith("wallet-actions resume --kind pay")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.cashu.fake_mint import URL, FakeMint
 from tests.unit.ops.kit import (
     MAIN,
     ORDERS,
@@ -20,7 +21,13 @@ from tests.unit.ops.kit import (
     make,
     row,
     spawn,
+    url_of,
+    work,
 )
+from wallet_actions.cashu import KINDS, CashuWallet, Issue, Seed
+from wallet_actions.executor import Executor
+from wallet_actions.registry import Registry
+from wallet_actions.store import open_store
 
 KIT = "tests.unit.ops.kit"
 
@@ -48,6 +55,45 @@ def test_every_shape_of_an_app_drives(db: Path, factory: str) -> None:
     assert_silent_about_secrets(ran)
     # Nothing but the action that was named: also an Engine is not set going.
     assert row(db, "wait-1")["version"] == 2
+
+
+CASHU_APP = """
+from tests.unit.cashu.fake_mint import FakeMint
+from wallet_actions.cashu import Cashu, Seed
+
+def app(store): return Cashu(store, Seed(bytes(32)), connect=FakeMint().client)
+def other_seed(store): return Cashu(store, Seed(bytes([1] * 32)), connect=FakeMint().client)
+def other_store(store): return Cashu("memory://", Seed(bytes(32)), connect=FakeMint().client)
+"""
+
+
+def test_a_cashu_wallet_is_an_app_and_is_not_set_going(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what the command names is driven, by the seed that the file belongs to."""
+    (tmp_path / "ops_cashu.py").write_text(CASHU_APP)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    db = tmp_path / "cashu.db"
+    mint = FakeMint(state="UNPAID")
+
+    async def fill() -> list[str]:
+        async with open_store(url_of(db)) as store, CashuWallet(store, Seed(bytes(32)), connect=mint.client) as wallet:
+            ids = []
+            for mint.quote in ("first", "second"):
+                issue = await Issue.of(wallet, URL, 10)
+                await Executor(store, wallet, Registry(KINDS)).start(issue)
+                ids.append(issue.id)
+            return ids
+
+    first, second = work(fill())
+    for name, part in {"other_seed": "belongs to another recovery phrase", "other_store": "another store"}.items():
+        ran = cli("drive", "cashu_issue", first, "--db", str(db), "--app", f"ops_cashu:{name}")
+        assert_one_line(ran, "--app", part)
+    ran = cli("drive", "cashu_issue", first, "--db", str(db), "--app", "ops_cashu:app", "--json")
+    assert (ran.status, ran.err, ran.json["outcome"]) == (0, "", "done")
+    assert row(db, second, kind="cashu_issue")["version"] == 1, "the engine was not entered"
+    assert cli("show", "cashu_issue", second, "--db", str(db), "--app", "ops_cashu:app", "--json").status == 0
+    assert cli("recover", "--db", str(db), "--app", "ops_cashu:app", "--json").status == 0
+    assert row(db, second, kind="cashu_issue")["status"] == "done"
 
 
 @pytest.mark.parametrize(

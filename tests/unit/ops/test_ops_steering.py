@@ -150,9 +150,29 @@ def test_pause_wants_an_action_or_a_kind(db: Path, arguments: list[str]) -> None
     assert_one_line(cli("pause", *arguments, "--db", str(db)), "either KIND and ID, or --kind KIND")
 
 
+@pytest.mark.parametrize("command", ["pause", "resume"])
+def test_a_kind_that_nobody_uses_is_not_paused_by_mistake(db: Path, command: str) -> None:
+    before = contents(db.parent)
+    for blank in ("", "  "):
+        assert_one_line(cli(command, "--kind", blank, "--db", str(db)), "--kind is blank")
+        assert_one_line(cli(command, "--kind", blank, "--force", "--db", str(db)), "--kind is blank")
+    told = f"no action of the kind pya is stored; `--force` will {command} it all the same"
+    assert_one_line(cli(command, "--kind", "pya", "--db", str(db)), told)
+    assert cli(command, "--kind", "pya", "--db", str(db), "--json").error["exit_status"] == 2
+    assert_one_line(cli(command, "pay", "park-1", "--force", "--db", str(db)), "--force with it")
+    assert contents(db.parent) == before
+
+
+def test_a_kind_of_later_actions_is_paused_by_force(db: Path) -> None:
+    forced = cli("pause", "--kind", "later", "--force", "--db", str(db), "--json")
+    assert forced.json == {"kind": "later", "paused": True}
+    assert cli("resume", "--kind", "later", "--force", "--db", str(db)).out == "kind later: resumed\n"
+
+
 def test_retry_forgives_the_failures(db: Path) -> None:
     retried = cli("retry", "pay", "stuck-1", "--db", str(db), "--json").json["action"]
-    assert (retried["status"], retried["attempts"], retried["faults"]) == ("running", 0, 0)
+    assert (retried["status"], retried["attempts"], retried["faults"]) == ("parked", 0, 0)
+    assert retried["wake_at"] == retried["updated_at"]
     cli("pause", "pay", "park-1", "--db", str(db))
     assert_one_line(cli("retry", "pay", "park-1", "--db", str(db)), "only a stuck or parked action can be retried")
 
