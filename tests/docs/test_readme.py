@@ -20,8 +20,10 @@ async def test_blocks_of_the_readme_run(tmp_path: Path) -> None:
         outputs = [run(block, tmp_path, environment) for block in blocks_of(ROOT / "README.md")]
         assert await mint.outstanding() == 100
 
-    own_action, cashu, inside = outputs
+    own_action, cashu, steering, inside = outputs
     assert own_action.startswith("100 ")
     assert "spendable=100" in cashu
+    assert "top_up q-1 done ['start'" in steering
+    assert "0 pruned" in steering
     assert "top_up" in inside
     assert words.split()[0] not in own_action + inside

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -25,11 +26,12 @@ def main() -> int:
         The exit status: 0 if nine of ten are killed, 1 if fewer, 2 where nothing could be measured.
     """
     options = _options()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the tests that run are ended, the copies removed
     console = Console(width=None if sys.stdout.isatty() else 240, highlight=False)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     try:
         texts = sources()
-        chosen = choose(texts, None if options.count == "all" else int(options.count), options.seed, options.only)
+        chosen = choose(texts, options.count, options.seed, options.only)
         if not chosen:
             raise RunError("there is no such mutant")
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -44,6 +46,9 @@ def main() -> int:
     except RunError as error:
         console.print(str(error), markup=False)
         return 2
+    except KeyboardInterrupt:
+        console.print("interrupted: nothing was measured")
+        return 130
     killed = sum(trial.run.verdict is not Verdict.SURVIVED for trial in trials)
     hung = sum(trial.run.verdict is Verdict.HUNG for trial in trials)
     if options.json is not None:
@@ -74,12 +79,22 @@ def _row(trial: Trial) -> dict[str, object]:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
-    parser.add_argument("--count", default=str(DEFAULT_COUNT), help="how many mutants, or all")
+    parser.add_argument("--count", type=_count, default=DEFAULT_COUNT, help="how many mutants, or all")
     parser.add_argument("--seed", type=int, default=1, help="of the sample")
-    parser.add_argument("--jobs", type=int, default=2, help="how many at a time")
+    parser.add_argument("--jobs", type=_positive, default=2, help="how many at a time")
     parser.add_argument("--only", default="", metavar="TEXT", help="only mutants with this in their key")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write every verdict")
     return parser.parse_args()
+
+
+def _count(text: str) -> int | None:
+    return None if text == "all" else _positive(text)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 1 on")
+    return int(text)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,15 @@ _STEPS = ("tests/unit/test_step.py", "tests/unit/test_successor.py")
 _EXECUTOR = ("tests/unit/test_executor*.py", "tests/unit/test_recovery.py", "tests/unit/test_operator.py")
 _AROUND = ("tests/unit/test_engine.py", "tests/unit/test_runner_faults.py")
 _MODEL = ("tests/property/*.py",)
-_MEMORY = ("tests/contract/test_memory_store.py", *_EXECUTOR, "tests/contract/test_differential.py", *_MODEL)
+_MEMORY = (
+    "tests/unit/test_store.py",
+    "tests/contract/test_memory_store.py",
+    *_EXECUTOR,
+    "tests/contract/test_differential.py",
+    *_MODEL,
+)
 _SQLITE = (
+    "tests/unit/test_store.py",
     "tests/contract/test_sqlite_store.py",
     "tests/unit/storage/test_*.py",
     "tests/contract/test_differential.py",

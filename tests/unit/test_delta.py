@@ -58,6 +58,7 @@ def test_children_come_with_what_is_theirs() -> None:
     assert new.checkpoint.key == key_of("b")
     assert (new.checkpoint.version, new.checkpoint.status) == (0, Status.RUNNING)
     assert new.checkpoint.traceparent == "00-1-2-01"
+    assert new.delta.start[0].checkpoint.traceparent == "00-1-2-01"
     assert new.notes == ("second",)
     assert new.delta.add == (coin("x"),)
     assert [(c.checkpoint.id, c.notes) for c in new.delta.start] == [("c", ("third",))]

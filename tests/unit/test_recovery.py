@@ -34,6 +34,7 @@ from tests.actions import (
 from wallet_actions.checkpoint import Checkpoint, Status
 from wallet_actions.coins import ActionKey, Coin, CoinState
 from wallet_actions.errors import InvariantError, StoreUnavailableError, TransientError
+from wallet_actions.events import EventKind
 from wallet_actions.outcome import DriveResult
 from wallet_actions.recovery import STORE_TRIES, RecoveryReport, recover, revive_quarantined
 from wallet_actions.testing.clock import FakeClock
@@ -265,6 +266,8 @@ async def test_what_is_read_again_is_told(rig: Rig) -> None:
 
     assert await revive_quarantined(rig.executor) == [key]
     assert await rig.status(key) is Status.RUNNING
+    told, row = rig.events[-1], await rig.row(key)
+    assert (told.kind, told.key, told.version, told.at) == (EventKind.REVIVED, key, row.version, row.updated_at)
 
 
 # A store that blips
@@ -355,6 +358,8 @@ async def test_no_action_waits_longer_than_it_was_parked_for(rig: Rig) -> None:
     assert (await rig.row(key_of("hour"))).wake_at == start + HOUR
     assert (await rig.row(key_of("second"))).wake_at == start + SECOND
     assert await rig.story(key_of("hour")) == ["start", "park", "clock"]
+    told = {event.key.id: (event.kind, event.wake_at) for event in process.events}
+    assert told == {name: (EventKind.RESCHEDULED, start + wait) for name, wait in (("hour", HOUR), ("second", SECOND))}
 
 
 async def test_a_clock_that_was_set_back_keeps_nothing_from_being_taken_up(rig: Rig) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from datetime import UTC, datetime
 
 import pytest
@@ -12,6 +13,7 @@ from wallet_actions.coins import ActionKey, Fact
 from wallet_actions.errors import UsageError
 from wallet_actions.store import Delta, NewAction, Statement, Store, Write, open_store
 from wallet_actions_storage.memory import MemoryStore
+from wallet_actions_storage.sqlite import SQLiteStore
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -32,6 +34,17 @@ def test_what_is_no_url_is_told(url: str) -> None:
 def test_a_scheme_that_nobody_installed_is_told_with_those_that_are_there() -> None:
     with pytest.raises(UsageError, match=r"no store is installed for oracle:// .*memory, sqlite"):
         open_store("oracle://db")
+
+
+@pytest.mark.parametrize("store", [MemoryStore, SQLiteStore])
+def test_a_store_has_the_defaults_of_the_port(store: type) -> None:
+    """L-B3: whoever leaves an argument out is given the same by each."""
+    for name, method in inspect.getmembers(Store, inspect.isfunction):
+        if not name.startswith("_"):
+            theirs = inspect.signature(getattr(store, name)).parameters.values()
+            assert {one.name: one.default for one in theirs} == {
+                one.name: one.default for one in inspect.signature(method).parameters.values()
+            }, name
 
 
 def test_no_secret_is_in_a_repr() -> None:

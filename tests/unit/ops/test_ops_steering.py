@@ -172,7 +172,7 @@ def test_a_kind_of_later_actions_is_paused_by_force(db: Path) -> None:
 def test_retry_forgives_the_failures(db: Path) -> None:
     retried = cli("retry", "pay", "stuck-1", "--db", str(db), "--json").json["action"]
     assert (retried["status"], retried["attempts"], retried["faults"]) == ("parked", 0, 0)
-    assert retried["wake_at"] == retried["updated_at"]
+    assert retried["wake_at"] <= retried["updated_at"]
     cli("pause", "pay", "park-1", "--db", str(db))
     assert_one_line(cli("retry", "pay", "park-1", "--db", str(db)), "only a stuck or parked action can be retried")
 

@@ -183,3 +183,15 @@ async def test_the_clock_survives_a_crash(tmp_path: Path) -> None:
     async with SQLiteStore(copy / "w.db") as store:
         assert await store.last_write_at() == at(12)
         assert await store.running(before=at(9) + timedelta(microseconds=1)) != []
+
+
+@anyio
+@pytest.mark.parametrize("status", [Status.DONE, Status.FAILED])
+async def test_an_action_that_is_created_ended_is_counted_like_any_other(tmp_path: Path, status: Status) -> None:
+    """What has ended is not counted row by row, so each way to an end has to add to the sum."""
+    async with SQLiteStore(tmp_path / "w.db") as store:
+        await store.create(new("a", status=status))
+        await store.create(new("b"))
+        await store.finish(step("b", 1, status=status))
+
+        assert await store.count_actions() == {("pay", status): 2}

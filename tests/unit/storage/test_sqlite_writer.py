@@ -296,6 +296,18 @@ async def test_a_full_disk_is_told(store: SQLiteStore, tmp_path: Path) -> None:
     assert await store.save(step("0", 1, state=large)) == (1, False)
 
 
+async def test_a_full_disk_is_no_fault_of_a_unit_whose_neighbour_is_at_fault(store: SQLiteStore) -> None:
+    """Units are guarded one by one then, and still none is told that its own values were the matter."""
+    await started(store, 20)
+    pages = await in_writer(store, lambda connection: connection.execute("PRAGMA page_count").fetchone()[0])
+    await in_writer(store, lambda connection: connection.execute(f"PRAGMA max_page_count = {pages + 2}").fetchone())
+    states = ["\ud800", *["x" * 3000] * 19]
+    saves = (store.save(step(f"{n}", 1, state=state)) for n, state in enumerate(states))
+    answers = await gather(*saves, return_exceptions=True)
+    assert [type(answer) for answer in answers[1:]] == [StoreUnavailableError] * 19
+    assert await versions(store) == [0] * 20
+
+
 async def test_a_file_that_cannot_be_written_is_told(store: SQLiteStore) -> None:
     await started(store, 1)
     await in_writer(store, lambda connection: connection.execute("PRAGMA query_only = ON").fetchall())
