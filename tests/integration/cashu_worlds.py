@@ -50,6 +50,7 @@ class CashuWorld(DurableWorld[CashuWallet]):
         self._mint = mint
         self._before = 0
         self._wallets: list[CashuWallet] = []
+        self._transports: list[httpx.AsyncHTTPTransport] = []
         self._told: set[str] = set()
 
     # What every process finds in the folder
@@ -63,7 +64,9 @@ class CashuWorld(DurableWorld[CashuWallet]):
 
     def wallet(self, life: Life, store: Store) -> CashuWallet:
         def connect(url: str) -> MintClient:
-            return MintClient(url, transport=FaultyTransport(plain_http(), life), clock=self.clock)
+            transport = plain_http()
+            self._transports.append(transport)
+            return MintClient(url, transport=FaultyTransport(transport, life), clock=self.clock)
 
         wallet = CashuWallet(store, self.seed, connect=connect, clock=self.clock)
         self._wallets.append(wallet)
@@ -77,6 +80,12 @@ class CashuWorld(DurableWorld[CashuWallet]):
             finally:
                 while self._wallets:
                     await self._wallets.pop().__aexit__()
+
+    async def close(self) -> None:
+        # Also after the process: what was still on its way went out when it was dead, over a connection of its own.
+        while self._transports:
+            await self._transports.pop().aclose()
+        await super().close()
 
     # What the sweeping process does
 

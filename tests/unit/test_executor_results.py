@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -35,7 +36,7 @@ from wallet_actions.errors import (
     InvariantError,
     NotFinishedError,
 )
-from wallet_actions.outcome import DriveMode
+from wallet_actions.outcome import DriveMode, DriveResult, Outcome, Started
 from wallet_actions.transition import Changes, Done, Failed, Next
 
 pytestmark = pytest.mark.anyio
@@ -57,17 +58,30 @@ async def test_a_result_is_waited_for(rig: Rig) -> None:
     assert len(rig.executor._observers) == 1
 
 
-async def test_what_another_process_did_is_found_by_looking(rig: Rig) -> None:
+@pytest.mark.parametrize(("poll", "found_after"), [(5 * SECOND, 5 * SECOND), (None, SECOND)])
+async def test_what_another_process_did_is_found_by_looking(
+    rig: Rig, poll: timedelta | None, found_after: timedelta
+) -> None:
     key = await rig.start("a")
-    waiter = asyncio.create_task(rig.executor.result(Job, "a", poll=5 * SECOND))
+    waiter = asyncio.create_task(rig.executor.result(Job, "a", poll=poll))
     await settle()
     async with rig.other() as other:
         await other.executor.drive(key)
     await settle()
     assert not waiter.done()
-    await rig.clock.advance(5 * SECOND)
+    await rig.clock.advance(found_after)
 
     assert await waiter == Receipt(amount=1)
+
+
+async def test_what_callers_are_told_shows_no_secret() -> None:
+    key = key_of("a")
+    told = (
+        DriveResult(Outcome.DONE, key, Status.DONE, result=SECRET),
+        DriveResult(Outcome.PARKED, key, Status.PARKED, error=ValueError(SECRET)),
+        Started(key, Status.DONE, is_new=False, result=SECRET),
+    )
+    assert SECRET not in repr(told)
 
 
 async def test_an_end_without_success_is_told_with_its_reason(rig: Rig) -> None:
