@@ -192,6 +192,11 @@ def place_of_driver(task: asyncio.Task[Any] | None) -> Place | None:
     return Place(*driven, line=None)
 
 
+def forget_driver() -> None:
+    """A new process begins in this context: what the last one drove is no place in it."""
+    _driven.set(None)
+
+
 def place_of_task(task: asyncio.Task[Any] | None) -> Place | None:
     """As `place_of_action`, for another task, which waits: the innermost place in a method of an action's class."""
     waiting: Any = None if task is None else task.get_coro()

@@ -22,6 +22,7 @@ from wallet_actions.errors import TransientError
 from wallet_actions.store import Store
 from wallet_actions.testing.boundaries import (
     Boundary,
+    forget_driver,
     is_async_callable,
     place_of_action,
     place_of_driver,
@@ -182,6 +183,9 @@ class Life:
     away_until_s: float | None = None
     _still: Counter[tuple[object, ...]] = field(default_factory=Counter)
     _still_since_s: float = -1.0
+
+    def __post_init__(self) -> None:
+        forget_driver()
 
     async def reach(self, boundary: Boundary) -> None:
         """Come to a boundary, and crash there if that is the plan."""
