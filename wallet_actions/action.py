@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from functools import cache
 from types import MappingProxyType
 from typing import Any, ClassVar, Generic, Self
 
@@ -53,6 +54,12 @@ class Phase(BaseModel):
                 raise ValueError(f"this is the phase {value['tag']!r}, not {cls.tag!r}")
             return {name: item for name, item in value.items() if name != "tag"}
         return value
+
+
+@cache
+def field_names(model: type[BaseModel]) -> tuple[str, ...]:
+    """The names of a model's fields, for what runs in every transition: pydantic takes longer to tell."""
+    return tuple(model.model_fields)
 
 
 class Action(BaseModel, ABC, Generic[WalletT, PhaseT, ResultT]):
@@ -104,8 +111,10 @@ class Action(BaseModel, ABC, Generic[WalletT, PhaseT, ResultT]):
             pydantic.ValidationError: not a phase of this action.
         """
         # Not all of __dict__: a cached property lives there too.
-        fields = {name: getattr(self, name) for name in type(self).model_fields}
-        return type(self).model_validate({**fields, "phase": phase})
+        state = self.__dict__
+        fields = {name: state[name] for name in field_names(type(self))}
+        fields["phase"] = phase
+        return type(self).model_validate(fields)
 
     @abstractmethod
     async def advance(self, wallet: WalletT) -> Transition[Self, ResultT]:

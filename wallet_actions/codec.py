@@ -8,6 +8,7 @@ that cannot survive the disk is found at once and not after a crash.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from typing import Any
 
@@ -24,7 +25,7 @@ def canonical_json(value: Any) -> str:
     Raises:
         TypeError, ValueError: something in it has no JSON form.
     """
-    return json.dumps(value, default=_plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _encode(value)
 
 
 def _plain(value: Any) -> Any:
@@ -41,6 +42,11 @@ def _plain(value: Any) -> Any:
 
 def _keyed(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool | None | tuple) else _plain(value)
+
+
+_encode: Callable[[Any], str] = json.JSONEncoder(
+    default=_plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+).encode
 
 
 class ResultCodec:

@@ -38,7 +38,7 @@ from wallet_actions.errors import (
 from wallet_actions.events import Event, EventKind, Observer, tell
 from wallet_actions.locks import Calls, KeyLocks
 from wallet_actions.outcome import DriveMode, DriveResult, Outcome, Started, ending
-from wallet_actions.registry import Kind, Registry
+from wallet_actions.registry import Kind, Registry, StateWriter
 from wallet_actions.retry import RetryPolicy
 from wallet_actions.step import Decision, Refused, Stuck, after_error, decide, record
 from wallet_actions.store import EMPTY_DELTA, Delta, Saved, Store, Write
@@ -224,7 +224,7 @@ class Executor:
 
     async def decide(self, action: Action[Any, Any, Any], checkpoint: Checkpoint, policy: RetryPolicy) -> Decision:
         """Take one step, without writing anything. A test may put another in its place, which takes it twice."""
-        return await decide(action, self._wallet, checkpoint, policy, self.clock.now())
+        return await decide(action, self._wallet, checkpoint, policy, self.clock)
 
     async def _drive(self, key: ActionKey, *, only_if_due: bool) -> DriveResult[Any]:
         checkpoint = await self.store.load(key)
@@ -261,25 +261,26 @@ class Executor:
         return None
 
     async def _steps(self, kind: Kind, action: Action[Any, Any, Any], checkpoint: Checkpoint) -> DriveResult[Any]:
+        writer = kind.writer()
         while True:
-            decision, following = await self._step(kind, action, checkpoint)
+            decision, following = await self._step(kind, action, checkpoint, writer)
             ended = ending(kind, action, checkpoint, following, decision)
             if ended is not None:
                 return ended
             checkpoint = following
-            if isinstance(decision.answer, Next | Park):
+            if isinstance(decision.answer, (Next, Park)):
                 action = decision.answer.action
             if await self.is_kind_paused(kind.name):
                 return DriveResult(Outcome.PAUSED, checkpoint.key, checkpoint.status, action)
 
     async def _step(
-        self, kind: Kind, action: Action[Any, Any, Any], checkpoint: Checkpoint
+        self, kind: Kind, action: Action[Any, Any, Any], checkpoint: Checkpoint, writer: StateWriter
     ) -> tuple[Decision, Checkpoint]:
         policy = kind.action_class.retry
         for _ in range(RESERVATION_TRIES):
             decision = await self.decide(action, checkpoint, policy)
             try:
-                return decision, await self._commit(kind, action, checkpoint, decision)
+                return decision, await self._commit(kind, checkpoint, decision, writer)
             except ReservationError as error:
                 # A coin was taken meanwhile: the same step again from the same state, but not for ever.
                 refusal: Exception = error
@@ -288,18 +289,16 @@ class Executor:
                 break
         decision = await after_error(refusal, action, self._wallet, checkpoint, policy, self.clock.now())
         try:
-            return decision, await self._commit(kind, action, checkpoint, decision)
+            return decision, await self._commit(kind, checkpoint, decision, writer)
         except (ReservationError, InvariantError, StatementError, UsageError) as error:
             decision = Decision(Stuck(error), is_failure=True, is_fault=True)
-            return decision, await self._commit(kind, action, checkpoint, decision)
+            return decision, await self._commit(kind, checkpoint, decision, writer)
 
     # Saving
 
-    async def _commit(
-        self, kind: Kind, action: Action[Any, Any, Any], checkpoint: Checkpoint, decision: Decision
-    ) -> Checkpoint:
+    async def _commit(self, kind: Kind, checkpoint: Checkpoint, decision: Decision, writer: StateWriter) -> Checkpoint:
         try:
-            write, event = self._to_write(kind, checkpoint, decision, self.clock.now())
+            write, event = self._to_write(kind, checkpoint, decision, self.clock.now(), writer)
         except WalletActionError:
             raise
         except Exception as error:  # noqa: BLE001 what an action answers is other people's (L-D12)
@@ -325,16 +324,16 @@ class Executor:
         return following
 
     def _to_write(
-        self, kind: Kind, checkpoint: Checkpoint, decision: Decision, now: datetime
+        self, kind: Kind, checkpoint: Checkpoint, decision: Decision, now: datetime, writer: StateWriter
     ) -> tuple[Write, EventKind]:
         answer = decision.answer
-        changes = NO_CHANGES if isinstance(answer, Stuck | Refused) else answer.changes
+        changes = NO_CHANGES if isinstance(answer, (Stuck, Refused)) else answer.changes
         delta = EMPTY_DELTA
         notes: tuple[str, ...] = ()
         if changes is not NO_CHANGES:
             delta = to_delta(changes, checkpoint.key, self.registry, now=now, traceparent=checkpoint.traceparent)
             notes = notes_of(changes, checkpoint.key)
-        following, event = successor(kind, checkpoint, decision, now)
+        following, event = successor(kind, checkpoint, decision, now, writer)
         cancel = answered_cancel(checkpoint, decision)
         return Write(checkpoint.version, following, event.value, notes, delta, cancel), event
 

@@ -84,6 +84,8 @@ def ending(
     Args:
         checkpoint, following: the row before and after.
     """
+    if isinstance(decision.answer, (Next, Refused)):
+        return None
     key, status = following.key, following.status
     match decision.answer:
         case Done():
@@ -98,5 +100,3 @@ def ending(
             if following.cancel is CancelState.REQUESTED and checkpoint.cancel is not CancelState.REQUESTED:
                 return None  # asked while this step ran
             return DriveResult(Outcome.PARKED, key, status, parked, error=error, wake_at=following.wake_at)
-        case Next() | Refused():
-            return None

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
-from pydantic import ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from wallet_actions.action import Action, Phase
 from wallet_actions.checkpoint import Checkpoint
@@ -40,6 +40,7 @@ class Kind:
         self.upgrades = dict(action_class.upgrades)
         self.phases: dict[str, type[Phase]] = _phases(name, phase_type)
         self.result = ResultCodec(name, result_type)
+        self._phase_adapter = TypeAdapter(phase_type) if _is_plain(action_class) else None
         if type(self.schema_version) is not int or self.schema_version < 1:
             raise UsageError(f"{name}: a schema version is an integer from 1 on")
         missing = [version for version in range(1, self.schema_version) if version not in self.upgrades]
@@ -58,7 +59,7 @@ class Kind:
             fields["phase"]["tag"] = action.phase.tag
             text = canonical_json(fields)
             restored = self.action_class.model_validate_json(text)
-            lost = [] if restored == action else _differences(restored, action)
+            lost = [] if _is_same(restored, action) else _differences(restored, action)
         except Exception as error:  # noqa: BLE001 validators and serializers are other people's code
             raise InvariantError(
                 f"{action.key}: its state cannot be stored ({fault(error)})", rule="a state is JSON"
@@ -68,6 +69,36 @@ class Kind:
                 f"{action.key}: {', '.join(lost)} would not read back as it was", rule="a state reads back as it was"
             )
         return text
+
+    def writer(self) -> StateWriter:
+        """What writes the states of one action, step after step."""
+        return StateWriter(self)
+
+    def frame(self, action: AnyAction) -> tuple[str, str] | None:
+        """What stands before and behind the phase in an action's state; None where the phase cannot stand alone.
+
+        It can where no validator or serializer of the author's looks at an action as a whole.
+        """
+        if self._phase_adapter is None:
+            return None
+        fields = action.model_dump(warnings=False, exclude={"phase"})
+        before = canonical_json({name: value for name, value in fields.items() if name < "phase"})
+        behind = canonical_json({name: value for name, value in fields.items() if name > "phase"})
+        return f'{before[:-1]}{"," if len(before) > 2 else ""}"phase":', f"{',' if len(behind) > 2 else ''}{behind[1:]}"
+
+    def encode_phase(self, action: AnyAction) -> str | None:
+        """Write an action's phase as it stands in its state; None where it cannot, or would not read back equal."""
+        if self._phase_adapter is None:
+            return None
+        phase = action.phase
+        try:
+            fields = phase.model_dump(warnings=False)
+            fields["tag"] = phase.tag
+            text = canonical_json(fields)
+            restored = self._phase_adapter.validate_json(text)
+        except Exception:  # noqa: BLE001 `encode` says what is wrong
+            return None
+        return text if type(restored) is type(phase) and _is_same(restored, phase) else None
 
     def decode(self, checkpoint: Checkpoint) -> AnyAction:
         """Read an action from its row, upgrading it where it is of an older schema.
@@ -99,6 +130,29 @@ class Kind:
         if not is_same:
             raise _undecodable(key, f"has a state that says {action.id}")
         return action
+
+
+class StateWriter:
+    """Writes the states of one action, step after step.
+
+    An action's parameters never change, so they are written, and proven to read back, once; then only the phase is.
+    """
+
+    def __init__(self, kind: Kind) -> None:
+        self._kind = kind
+        self._frame: tuple[str, str] | None = None
+
+    def encode(self, action: AnyAction) -> str:
+        """As `Kind.encode`, in less than half the time from the second call on.
+
+        Args:
+            action: with the same parameters each time; the executor has checked that.
+        """
+        if self._frame is not None and (phase := self._kind.encode_phase(action)) is not None:
+            return f"{self._frame[0]}{phase}{self._frame[1]}"
+        text = self._kind.encode(action)
+        self._frame = self._kind.frame(action)
+        return text
 
 
 class Registry:
@@ -157,6 +211,23 @@ def _arguments(action_class: type[AnyAction]) -> tuple[Any, Any]:
             _, phase_type, result_type = metadata["args"]
             return phase_type, result_type
     raise UsageError(f"{action_class.__name__} needs its types: Action[Wallet, PhaseA | PhaseB, Result]")
+
+
+def _is_same(restored: BaseModel, original: BaseModel) -> bool:
+    """As `==`; where they are equal, as they nearly always are, in half the time."""
+    is_plain = original.__pydantic_private__ is None and original.__pydantic_extra__ is None
+    return (is_plain and restored.__dict__ == original.__dict__) or restored == original
+
+
+def _is_plain(action_class: type[AnyAction]) -> bool:
+    """Whether no code of the author's looks at an action as a whole, or at its phase from outside."""
+    authors = action_class.__pydantic_decorators__
+    of_all = (authors.model_validators, authors.root_validators, authors.model_serializers, authors.computed_fields)
+    of_fields = (authors.validators, authors.field_validators, authors.field_serializers)
+    names = {name for group in of_fields for decorator in group.values() for name in decorator.info.fields}
+    field = action_class.model_fields["phase"]
+    is_aliased = any(one.alias is not None for one in action_class.model_fields.values())
+    return not any(of_all) and not names & {"phase", "*"} and not field.metadata and not is_aliased
 
 
 def _differences(restored: AnyAction, action: AnyAction) -> list[str]:

@@ -28,9 +28,10 @@ from datetime import datetime, timedelta
 from pathlib import PurePath
 from typing import Any, TypeVar
 
-from wallet_actions.action import Action
+from wallet_actions.action import Action, field_names
 from wallet_actions.checkpoint import CancelState, Checkpoint, ErrorRecord
 from wallet_actions.classify import classify
+from wallet_actions.clock import Clock
 from wallet_actions.errors import (
     ConfigurationError,
     InvariantError,
@@ -44,6 +45,7 @@ from wallet_actions.retry import RetryPolicy
 from wallet_actions.transition import Changes, Done, Failed, Failure, Next, Park
 
 MAX_MESSAGE_LENGTH = 500
+ANSWERS = (Next, Park, Done, Failed)
 
 T = TypeVar("T")
 
@@ -80,7 +82,7 @@ class Decision:
 
 
 async def decide(
-    action: Action[Any, Any, Any], wallet: Any, checkpoint: Checkpoint, policy: RetryPolicy, now: datetime
+    action: Action[Any, Any, Any], wallet: Any, checkpoint: Checkpoint, policy: RetryPolicy, clock: Clock
 ) -> Decision:
     """Run one step of an action, in the state of its checkpoint."""
     try:
@@ -90,11 +92,11 @@ async def decide(
     except RejectedError as error:
         rejection = error
     except Exception as error:  # noqa: BLE001 whatever an author's code raises is isolated here (L-D12)
-        return await after_error(error, action, wallet, checkpoint, policy, now)
+        return await after_error(error, action, wallet, checkpoint, policy, clock.now())
     try:
         return _checked(await _uncut(action.on_rejection(wallet, rejection)), action)
     except Exception as error:  # noqa: BLE001 as above
-        return await after_error(error, action, wallet, checkpoint, policy, now)
+        return await after_error(error, action, wallet, checkpoint, policy, clock.now())
 
 
 async def after_error(
@@ -182,12 +184,12 @@ def _delay(error: WalletActionError, checkpoint: Checkpoint, policy: RetryPolicy
 
 
 def _checked(answer: object, action: Action[Any, Any, Any]) -> Decision:
-    if isinstance(answer, Next | Park | Done | Failed) and not isinstance(answer.changes, Changes):
+    if isinstance(answer, ANSWERS) and not isinstance(answer.changes, Changes):
         raise broken(action, f"changes are a Changes, not {type(answer.changes).__name__}")
     match answer:
         case Next(action=following):
             check_successor(action, following)
-            if following == action and not _writes_something(answer):
+            if following.phase == action.phase and not _writes_something(answer):
                 raise broken(action, "a step that goes on changes something; park to wait")
             return Decision(answer)
         case Park(action=following, wake_after=wake_after, error=error):
@@ -220,13 +222,15 @@ def check_successor(action: Action[Any, Any, Any], following: object) -> None:
     """
     if following is action:
         return
-    if type(following) is not type(action) or not isinstance(following, Action):
+    if type(following) is not type(action):
         raise broken(action, f"a step leads to the same action, not to {type(following).__name__}")
     if following.id != action.id:
         raise broken(action, "an action keeps its id")
-    names = type(action).model_fields.keys() - {"phase"}
-    if any(getattr(following, name) != getattr(action, name) for name in names):
-        raise broken(action, "an action's parameters never change; move by at(phase)")
+    old, new = action.__dict__, following.__dict__
+    for name in field_names(type(action)):
+        # Most often it is the very same object.
+        if new[name] is not old[name] and name != "phase" and new[name] != old[name]:
+            raise broken(action, "an action's parameters never change; move by at(phase)")
 
 
 def broken(action: Action[Any, Any, Any], rule: str) -> InvariantError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from wallet_actions.action import Action
 from wallet_actions.checkpoint import CancelState, Checkpoint, ErrorRecord, Status
 from wallet_actions.events import EventKind
-from wallet_actions.registry import Kind
+from wallet_actions.registry import Kind, StateWriter
 from wallet_actions.step import Decision, Refused, Stuck, record
 from wallet_actions.transition import Done, Failed, Next, Park
 
@@ -17,17 +18,26 @@ SHORTEST_PARK = timedelta(milliseconds=10)
 LONGEST_PARK = timedelta(days=36_500)
 
 
-def successor(kind: Kind, checkpoint: Checkpoint, decision: Decision, now: datetime) -> tuple[Checkpoint, EventKind]:
-    """The row that a decision leads to, and what that is called."""
+def successor(
+    kind: Kind, checkpoint: Checkpoint, decision: Decision, now: datetime, writer: StateWriter | None = None
+) -> tuple[Checkpoint, EventKind]:
+    """The row that a decision leads to, and what that is called.
+
+    Args:
+        writer: the one that wrote the action's states before, in this drive.
+    """
+    encode = kind.encode if writer is None else writer.encode
     match decision.answer:
         case Next(action=action):
-            return _row(kind, checkpoint, decision, now, Status.RUNNING, action), EventKind.STEPPED
+            return _row(kind, checkpoint, decision, now, Status.RUNNING, action, encode=encode), EventKind.STEPPED
         case Park(action=action, wake_after=wake_after, error=error):
             wake_at = None
             if wake_after is not None:
                 wake_at = now + min(max(wake_after, SHORTEST_PARK), LONGEST_PARK)
             reason = record(error) if error is not None else None
-            parked = _row(kind, checkpoint, decision, now, Status.PARKED, action, wake_at=wake_at, error=reason)
+            parked = _row(
+                kind, checkpoint, decision, now, Status.PARKED, action, encode=encode, wake_at=wake_at, error=reason
+            )
             return parked, EventKind.PARKED if error is None else EventKind.RETRIED
         case Done(result=result):
             text = kind.result.encode(result, checkpoint.key)
@@ -52,16 +62,17 @@ def _row(
     status: Status,
     action: Action[Any, Any, Any] | None = None,
     *,
+    encode: Callable[[Action[Any, Any, Any]], str] | None = None,
     wake_at: datetime | None = None,
     error: ErrorRecord | None = None,
     result: str | None = None,
 ) -> Checkpoint:
     """The next row, made in one go: this runs for every transition, and `replace` costs several times as much."""
-    if action is None:
+    if action is None or encode is None:
         # Only with an action does the state take this code's shape; a row whose state stays keeps its schema version.
         schema_version, state, phase = checkpoint.schema_version, checkpoint.state, checkpoint.phase
     else:
-        schema_version, state, phase = kind.schema_version, kind.encode(action), action.phase.tag
+        schema_version, state, phase = kind.schema_version, encode(action), action.phase.tag
     return Checkpoint(
         kind=checkpoint.kind,
         id=checkpoint.id,

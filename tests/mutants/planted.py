@@ -142,7 +142,7 @@ _IN_THE_EXECUTOR = (
         "Park(action, wake_after=timedelta(0), error=known)",
     ),
     _planted("secret in an error", STEP, 'f"an unexpected {name}{place}")', "str(error))"),
-    _planted("wake time lost", SUCCESSOR, "action, wake_at=wake_at, error=reason)", "action, error=reason)"),
+    _planted("wake time lost", SUCCESSOR, "encode=encode, wake_at=wake_at, error=reason", "encode=encode, error=reason"),
     _planted("attempts start again", SUCCESSOR, "checkpoint.attempts + 1 if", "1 if"),
     _planted(
         "attempts never start again",

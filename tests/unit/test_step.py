@@ -46,11 +46,13 @@ from wallet_actions.errors import (
 )
 from wallet_actions.retry import RetryPolicy
 from wallet_actions.step import MAX_MESSAGE_LENGTH, Decision, Refused, Stuck, after_error, decide, record
+from wallet_actions.testing.clock import FakeClock
 from wallet_actions.transition import Changes, Done, Failed, Next, Park, Transition
 
 pytestmark = pytest.mark.anyio
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
+CLOCK = FakeClock(NOW)
 POLICY = RetryPolicy()
 
 
@@ -62,7 +64,7 @@ CANCELLING = row(cancel=CancelState.REQUESTED)
 
 
 async def decision_of(desk: Desk, checkpoint: Checkpoint | None = None, action: Any = None) -> Decision:
-    return await decide(action or job(), desk, checkpoint or row(), POLICY, NOW)
+    return await decide(action or job(), desk, checkpoint or row(), POLICY, CLOCK)
 
 
 def park_of(decision: Decision) -> Park[Any]:
@@ -286,7 +288,7 @@ class BrokenWait(wait_base):
 @pytest.mark.parametrize("error", [TransientError("busy"), KeyError("x")])
 async def test_a_wait_strategy_that_raises_is_stuck_and_raises_nothing(error: Exception) -> None:
     """L-D12."""
-    decision = await decide(job(), Desk(raising(error)), row(), RetryPolicy(wait=BrokenWait()), NOW)
+    decision = await decide(job(), Desk(raising(error)), row(), RetryPolicy(wait=BrokenWait()), CLOCK)
 
     assert isinstance(decision.answer, Stuck)
     assert decision.is_fault
@@ -350,7 +352,7 @@ class Sum(Action[Desk, Open | Sent], kind="sum"):
 async def test_what_an_action_works_out_and_keeps_is_no_parameter() -> None:
     action = Sum(parts=(1, 2), phase=Open())
 
-    decision = await decide(action, Desk(done), row(), POLICY, NOW)
+    decision = await decide(action, Desk(done), row(), POLICY, CLOCK)
 
     assert decision == Decision(Next(action.at(Sent())))
 

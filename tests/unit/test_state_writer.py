@@ -1,0 +1,165 @@
+"""States of one action, step after step: the same text as written in full, and proven all the same (L-S8)."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import Field, SecretStr, field_serializer, field_validator, model_validator
+
+from wallet_actions.action import Action, Phase
+from wallet_actions.checkpoint import Checkpoint, Status
+from wallet_actions.clock import EPOCH
+from wallet_actions.errors import InvariantError
+from wallet_actions.registry import Kind
+from wallet_actions.transition import Done, Transition
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
+
+
+class Waiting(Phase):
+    """Nothing is known yet."""
+
+
+class Under(Phase):
+    """As fields come: a secret, a set, something nested."""
+
+    token: SecretStr
+    marks: frozenset[str] = frozenset()
+    counts: dict[str, int] = Field(default_factory=dict)
+
+
+class Parcel(Action[None, Waiting | Under], kind="parcel"):
+    """Its parameters stand before and behind the phase in the text."""
+
+    name: str
+    phrase: str = ""
+    weight: int = 0
+    seal: SecretStr = SecretStr("")
+
+    @property
+    def id(self) -> str:
+        return self.name or "none"
+
+    async def advance(self, wallet: None) -> Transition[Self]:
+        return Done()
+
+
+class Bare(Action[None, Waiting | Under], kind="bare"):
+    """All but the phase is derived: there is no parameter."""
+
+    @property
+    def id(self) -> str:
+        return "bare"
+
+    async def advance(self, wallet: None) -> Transition[Self]:
+        return Done()
+
+
+PHASES = st.one_of(
+    st.just(Waiting()),
+    st.builds(
+        Under,
+        token=TEXT.map(SecretStr),
+        marks=st.frozensets(TEXT, max_size=4),
+        counts=st.dictionaries(TEXT, st.integers(), max_size=3),
+    ),
+)
+
+
+@given(st.lists(PHASES, min_size=1, max_size=5), TEXT, TEXT, st.integers())
+def test_each_state_is_the_text_that_writing_it_in_full_gives(
+    phases: list[Waiting | Under], name: str, phrase: str, weight: int
+) -> None:
+    """L-S8."""
+    for action in (
+        Parcel(name=name, phrase=phrase, weight=weight, seal=SecretStr(phrase), phase=phases[0]),
+        Bare(phase=phases[0]),
+    ):
+        kind = Kind(type(action))
+        writer = kind.writer()
+        for phase in phases:
+            at = action.at(phase)
+            text = writer.encode(at)
+            assert text == kind.encode(at)
+            row = Checkpoint(*action.key, 0, 1, text, phase.tag, Status.RUNNING, EPOCH, EPOCH)
+            assert kind.decode(row) == at
+
+
+class Lossy(Phase):
+    """A field that does not read back as it was."""
+
+    amount: int
+
+    @field_serializer("amount")
+    def _rounded(self, value: int) -> int:
+        return value // 10 * 10
+
+
+class Forgetful(Action[None, Waiting | Lossy], kind="forgetful"):
+    """Passes through a phase that cannot be stored."""
+
+    @property
+    def id(self) -> str:
+        return "one"
+
+    async def advance(self, wallet: None) -> Transition[Self]:
+        return Done()
+
+
+def test_a_phase_that_does_not_read_back_is_found_at_any_step() -> None:
+    writer = Kind(Forgetful).writer()
+    action = Forgetful(phase=Waiting())
+    writer.encode(action)
+    writer.encode(action.at(Lossy(amount=20)))
+    with pytest.raises(InvariantError, match=r"phase\.amount would not read back"):
+        writer.encode(action.at(Lossy(amount=21)))
+
+
+class Validated(Action[None, Waiting | Under], kind="validated"):
+    """Its author checks the action as a whole."""
+
+    limit: int
+
+    @model_validator(mode="after")
+    def _is_within(self) -> Self:
+        if isinstance(self.phase, Under) and len(self.phase.marks) > self.limit:
+            raise ValueError("too many marks")
+        return self
+
+    @property
+    def id(self) -> str:
+        return "one"
+
+    async def advance(self, wallet: None) -> Transition[Self]:
+        return Done()
+
+
+class Watched(Action[None, Waiting | Under], kind="watched"):
+    """Its author checks the phase from outside."""
+
+    @field_validator("phase")
+    @classmethod
+    def _is_short(cls, phase: Waiting | Under) -> Waiting | Under:
+        if isinstance(phase, Under) and phase.marks:
+            raise ValueError("no marks here")
+        return phase
+
+    @property
+    def id(self) -> str:
+        return "one"
+
+    async def advance(self, wallet: None) -> Transition[Self]:
+        return Done()
+
+
+@pytest.mark.parametrize("action", [Validated(limit=0, phase=Waiting()), Watched(phase=Waiting())], ids=["all", "one"])
+def test_what_an_author_checks_from_outside_is_checked_at_every_step(action: Action[Any, Any, Any]) -> None:
+    """An action that was put together past its own validators would never be read again."""
+    writer = Kind(type(action)).writer()
+    writer.encode(action)
+    smuggled = action.model_copy(update={"phase": Under(token=SecretStr(""), marks=frozenset("a"))})
+    with pytest.raises(InvariantError, match="its state cannot be stored"):
+        writer.encode(smuggled)
