@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Self
+import re
+from typing import Any, Self
 from uuid import uuid4
 
 import pytest
 
-from tests.kit.planted import deadline_in_a_task, not_found_is_never
+from tests.kit.planted import deadline_in_a_task, effect_before_checkpoint, not_found_is_never
 from tests.kit.worlds import Open, SmallWorld, Wallet
-from wallet_actions import Action, Done, Next, Phase, Transition
+from wallet_actions import Action, Done, Next, Phase, RejectedError, Store, Transition
 from wallet_actions.coins import ActionKey
 from wallet_actions.errors import UsageError
 from wallet_actions.testing.case import Case
-from wallet_actions.testing.life import CrashKind, FaultKind, Incident, Plan
+from wallet_actions.testing.life import CrashKind, FaultKind, Incident, Life, Plan
+from wallet_actions.testing.report import page_of
 from wallet_actions.testing.seeds import hash_seeds
-from wallet_actions.testing.sweep import sweep
+from wallet_actions.testing.sweep import CASE_VARIABLE, sweep
+from wallet_actions.testing.world import World
 
 pytestmark = pytest.mark.anyio
 
@@ -59,12 +62,75 @@ def test_a_case_is_its_name() -> None:
         Case.parse("overtaken@2,")
 
 
+async def test_a_report_tells_what_stood_there_at_that_moment() -> None:
+    """Before and after, also of a process that lived on; on the page as well."""
+    bug = effect_before_checkpoint.PLANTED
+    report = await sweep(bug.make, bug.world, only="cancellation@4")
+
+    (failure,) = report.failures
+    (moment,) = failure.moments
+    assert [line for line in moment if line.startswith("send")] == ["send bob: running in open, version 0"]
+    lines = str(report).splitlines()
+    then = lines.index("  at that moment:")
+    assert lines[then - 1].startswith("  was cancelled after call 1 (bank.")
+    assert "    send bob: running in open, version 0" in lines[then:]
+    assert any(line.startswith("    send bob: done in ") for line in lines[lines.index("  at the end:") :])
+    assert page_of(report).count("In the store at that moment") == 1
+
+
+async def test_a_case_that_does_not_happen_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    """T10: after a mend the boundaries are others, and a number may mean nothing any more."""
+    for case in ("exception@99", "answer_lost@1", "clock_back@2,exception@7", "exception@2+exception@99"):
+        with pytest.raises(UsageError, match=rf"case {re.escape(case)} did not happen: process 1 came to"):
+            await sweep(make, SendWorld, only=case)
+    monkeypatch.setenv(CASE_VARIABLE, "clock_back@2,exception@6+exception@1")
+    report = await sweep(make, SendWorld)
+    assert (report.cases, report.is_ok) == (1, True)
+
+
+async def test_a_sweep_that_met_no_peer_says_so() -> None:
+    """A peer that was forgotten to be wrapped would otherwise be one that stood everything."""
+    bug = deadline_in_a_task.PLANTED
+    alone = await sweep(make, SendWorld, only="exception@1")
+    met = await sweep(bug.make, bug.world, only="exception@1")
+
+    assert str(alone) == "send: 1 cases over 6 boundaries (no call to a peer was seen: is it wrapped?), 0 failed"
+    assert "no call" not in str(met)
+
+
 async def test_done_without_its_effect_is_a_violation() -> None:
     """L-S9."""
     report = await sweep(make, StrictWorld)
 
     assert report.failures[0].violations == ["send bob is done, and its peer has not done it"]
     assert [(one.kind, one.step) for one in report.suspects] == [("send", "sending")]
+
+
+class CredulousWorld(World[Wallet]):
+    faults = (FaultKind.CONTRADICTION, FaultKind.REFUSED, FaultKind.SLOW, FaultKind.GARBAGE)
+
+    def wallet(self, life: Life, store: Store) -> Wallet:
+        raise NotImplementedError
+
+    def exempt(self, fault: FaultKind, name: str) -> bool:
+        return fault is FaultKind.GARBAGE and name == "bank.transfer"
+
+
+class DoubtedWorld(CredulousWorld):
+    def contradict(self, name: str, answer: Any) -> Any:
+        return None
+
+    def refusal(self, name: str) -> Exception | None:
+        return RejectedError("no") if name == "bank.find" else None
+
+
+def test_only_what_a_world_can_show_is_tried() -> None:
+    """T3: a case in which nothing happens would be counted as one that was stood."""
+    here, there = CredulousWorld(), DoubtedWorld()
+
+    assert here.faults_of("bank.find") == [FaultKind.SLOW, FaultKind.GARBAGE]
+    assert there.faults_of("bank.transfer") == [FaultKind.CONTRADICTION, FaultKind.SLOW]
+    assert there.faults_of("bank.find") == list(CredulousWorld.faults)
 
 
 async def test_what_differs_by_chance_does_not_depend_on_hashes() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -15,15 +16,14 @@ from typing import Any, Self
 
 import pytest
 
-from wallet_actions.action import Action
 from wallet_actions.checkpoint import Checkpoint
 from wallet_actions.events import Observer
 from wallet_actions.executor import Executor
-from wallet_actions.registry import Kind, Registry
-from wallet_actions.step import Decision
+from wallet_actions.registry import Registry
 from wallet_actions.store import Saved, Store, Write
 from wallet_actions.testing import simulate as command
 from wallet_actions.testing.fates import Lot
+from wallet_actions.testing.interleavings import interleavings
 from wallet_actions.testing.life import Life
 from wallet_actions.testing.runs import Limits, Run
 from wallet_actions.testing.scenarios import SCENARIOS, BankWorld, Scenario
@@ -74,12 +74,13 @@ class TwoStepWorld(BankWorld):
 class UnfencedExecutor(Executor):
     """Planted: saves under the latest version, not under the one that it has read (L-S4)."""
 
-    async def _commit(
-        self, kind: Kind, action: Action[Any, Any, Any], checkpoint: Checkpoint, decision: Decision
-    ) -> Checkpoint:
-        latest = await self.store.load(checkpoint.key)
+    async def _commit(self, *args: Any, **kwargs: Any) -> Checkpoint:
+        given = list(args)
+        (place,) = [place for place, one in enumerate(given) if isinstance(one, Checkpoint)]
+        latest = await self.store.load(given[place].key)
         assert latest is not None
-        return await super()._commit(kind, action, replace(checkpoint, version=latest.version), decision)
+        given[place] = replace(given[place], version=latest.version)
+        return await super()._commit(*given, **kwargs)
 
 
 class UnfencedWorld(BankWorld):
@@ -237,6 +238,26 @@ def test_two_drivers_without_fencing_are_found() -> None:
     assert size(report.failures[0].run) <= (2, 0, 3), report
 
 
+def test_what_is_started_may_be_asked_of_the_world() -> None:
+    """As for a sweep: by a coroutine, in each world anew; found, shrunk and replayed all the same."""
+    worlds = set[int]()
+
+    async def quoted(world: BankWorld) -> list[Pay]:
+        await asyncio.sleep(0)
+        worlds.add(id(world.bank))
+        return [HastyPay(payment=f"p-{sum(world.bank.worth.values())}", amount=5, phase=Planned())]
+
+    report = simulate(quoted, OddWorld, seed=1, count=400)
+    assert not report.is_ok
+    failure = report.failures[0]
+    assert size(failure.run) == (1, 1, 0), report
+    assert [(one.kind, one.step) for one in failure.suspects] == [("hasty_pay", "held")], report
+    assert "hasty_pay p-14" in str(report)
+    assert replay(failure.schedule, quoted, OddWorld).fingerprint() == failure.run.fingerprint()
+    assert len(worlds) > 1
+    assert not interleavings(quoted, OddWorld, depth=3, most=5).failure
+
+
 def test_what_never_ends_is_found() -> None:
     """T4: once the faults have stopped, everything ends; also where it does not wait for anything (L-D8)."""
     limits = Limits(processes=1, most_turns=300)
@@ -311,7 +332,7 @@ def test_the_command_fails_and_replays(capfd: pytest.CaptureFixture[str]) -> Non
     ours = ["--scenarios", f"{__name__}:PLANTED"]
     assert command.main([*ours, "--seed", "11", "--count", "200", "--workers", "1"]) == 1
     lines = capfd.readouterr().out.splitlines()
-    assert ", 1 violations, seed 11" in lines[-1]
+    assert re.fullmatch(r"simulate: \d+ schedules, [12] violations, seed 11", lines[-1]), "two were under way"
     schedule = next(line for line in lines if line.startswith("replay: ")).removeprefix("replay: ")
     assert command.main([*ours, "--replay", schedule]) == 1
     assert "violated: " in capfd.readouterr().out

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from tempfile import TemporaryDirectory
 
 from tests.kit.cases import Planted, Tool, Twin
+from tests.kit.worlds import SmallWorld
 from wallet_actions.testing import corpus
 from wallet_actions.testing.blame import Suspect, suspects
 from wallet_actions.testing.double import double_drive
@@ -15,7 +16,8 @@ from wallet_actions.testing.interleavings import interleavings
 from wallet_actions.testing.life import Incident
 from wallet_actions.testing.schedules import Failure, simulate
 from wallet_actions.testing.seeds import hash_seeds
-from wallet_actions.testing.sweep import IN_PROCESS, Course, started, sweep
+from wallet_actions.testing.sweep import IN_PROCESS, Course, starts_in, sweep
+from wallet_actions.transition import Start
 
 Subject = Planted | Twin
 
@@ -126,8 +128,12 @@ def _failed(failure: Failure) -> Finding:
 
 async def _corpus(subject: Subject, module: str) -> Finding | None:
     make, world = subject.older or (subject.make, subject.world)
+
+    async def first(here: SmallWorld) -> Start:
+        return (await starts_in(make, here))[0]  # one action at a time is recorded
+
     with TemporaryDirectory() as folder:
-        await corpus.record(folder, lambda: started(make)[0], world)
+        await corpus.record(folder, first, world)
         report = await corpus.replay(folder, subject.world)
     # A file is named by kind, schema version and phase.
     steps = dict.fromkeys(name.removesuffix(".json").split("-")[2] for name in report.problems)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from tests.actions import SECOND, settle
 from wallet_actions.clock import Clock, SystemClock, system_chance
+from wallet_actions.errors import UsageError
 from wallet_actions.testing.clock import DEFAULT_START, FakeClock
 
 pytestmark = pytest.mark.anyio
@@ -191,3 +193,95 @@ async def test_a_fake_clock_that_goes_by_itself_skips_what_everybody_waits_for()
     assert not await clock.wait(asyncio.Event(), HOUR)
 
     assert clock.now() == DEFAULT_START + 2 * HOUR
+
+
+# With a seed
+
+
+async def woken(clock: FakeClock, *delays: timedelta) -> list[tuple[int, timedelta]]:
+    """Who wakes up when on the monotonic clock, in order, of several that begin to wait at once."""
+    seen: list[tuple[int, timedelta]] = []
+
+    async def sleep(number: int, delay: timedelta) -> None:
+        await clock.sleep(delay)
+        seen.append((number, timedelta(seconds=clock.monotonic())))
+
+    tasks = [asyncio.ensure_future(sleep(number, delay)) for number, delay in enumerate(delays)]
+    await clock.advance(24 * HOUR)
+    await asyncio.gather(*tasks)
+    return seen
+
+
+async def test_a_seed_decides_who_goes_first_of_those_that_are_due_at_once() -> None:
+    """T5: without one they go as they came; with one in any order, the same one each time; nobody goes too early."""
+    delays = [HOUR] * 4 + [SECOND]
+
+    exact = await woken(FakeClock(), *delays)
+    orders = {tuple(await woken(FakeClock(seed=seed), *delays)) for seed in (1, 1, 2, 2, 3, 3)}
+
+    assert exact == [(4, SECOND), *((number, HOUR) for number in range(4))]
+    assert len(orders) == 3
+    assert all(sorted(order) == sorted(exact) and order[0] == (4, SECOND) for order in orders)
+
+
+async def test_a_seed_decides_when_it_begins() -> None:
+    starts = [FakeClock(seed=seed).now() for seed in (1, 1, 2)]
+
+    assert starts[0] == starts[1] != starts[2]
+    assert all(DEFAULT_START <= start < DEFAULT_START + timedelta(days=3653) for start in starts)
+    assert any(start.microsecond for start in starts)
+    assert FakeClock(DEFAULT_START + HOUR, seed=1).now() == DEFAULT_START + HOUR
+
+
+async def test_a_seed_decides_how_late_they_wake_up() -> None:
+    """Late by as much as was allowed at most, and never early; the same each time."""
+    delays = [HOUR] * 20
+
+    late = await woken(FakeClock(seed=1, latency=10 * SECOND), *delays)
+
+    assert late == await woken(FakeClock(seed=1, latency=10 * SECOND), *delays)
+    assert late != await woken(FakeClock(seed=2, latency=10 * SECOND), *delays)
+    assert all(HOUR <= at <= HOUR + 10 * SECOND for _, at in late)
+    assert len({at for _, at in late}) == len(late)
+
+
+@pytest.mark.parametrize("is_instant", [True, False])
+async def test_a_seed_sets_the_wall_clock_back_and_ahead(is_instant: bool) -> None:
+    """T5, L-B5: whoever sleeps an hour may find that it is earlier than before; the monotonic clock does not move."""
+
+    async def steps(seed: int) -> list[timedelta]:
+        clock = FakeClock(seed=seed, auto=is_instant, patience=timedelta(0), jump=2 * HOUR)
+        found = []
+        for number in range(1, 21):
+            before = clock.now()
+            sleeper = asyncio.ensure_future(clock.sleep(HOUR))
+            if not is_instant:
+                await clock.advance(HOUR)
+            await sleeper
+            found.append(clock.now() - before)
+            assert clock.monotonic() == 3600.0 * number
+        return found
+
+    found = await steps(1)
+
+    assert found == await steps(1) != await steps(2)
+    assert min(found) < timedelta(0) < HOUR < max(found)
+    assert all(-HOUR <= step <= 3 * HOUR for step in found)
+
+
+async def test_who_has_left_does_not_set_the_wall_clock() -> None:
+    clock = FakeClock(DEFAULT_START, seed=1, jump=HOUR)
+    waiter = asyncio.ensure_future(clock.wait(asyncio.Event(), HOUR))
+    await settle()
+    waiter.cancel()
+    await asyncio.wait([waiter])
+
+    await clock.advance(2 * HOUR)
+
+    assert clock.now() == DEFAULT_START + 2 * HOUR
+
+
+@pytest.mark.parametrize("options", [{"latency": SECOND}, {"jump": SECOND}], ids=str)
+def test_chance_needs_a_seed(options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=r"FakeClock\(seed=7"):
+        FakeClock(**options)

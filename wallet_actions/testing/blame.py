@@ -74,6 +74,7 @@ class Trace:
     world: World[Any]
     said: Sequence[str] = ()
     marks: list[Mark] = field(default_factory=list)
+    states: list[tuple[Boundary, list[str]]] = field(default_factory=list)
 
     def attach(self) -> None:
         """Follow every process of the world from now on."""
@@ -97,12 +98,17 @@ class Trace:
         self.world.process = followed  # type: ignore[method-assign]
 
     async def _ask(self, boundary: Boundary, *, is_first: bool) -> None:
+        self.states.append((boundary, await _AtOnce(standing_in(self.world))))
         try:
             found = await _AtOnce(self.world.check(self.said))
             ending = await _AtOnce(self.world.ending())
         except Exception:  # noqa: BLE001 what a world checks at the end need not make sense on the way
             return
         self.marks.append(Mark(boundary, is_first, frozenset(found), ending))
+
+    def state_at(self, boundary: Boundary) -> list[str]:
+        """What stood in the store when this very boundary was reached; nothing where another process came to it."""
+        return next((state for reached, state in self.states if reached is boundary), [])
 
     def violation(self, text: str) -> Boundary | None:
         """Since when a violation is what it is at the end."""
@@ -119,6 +125,12 @@ class Trace:
                 return since.boundary if since is not None and not since.is_first else None
             since = mark
         return None  # from the beginning: something that never came, and no step made it so
+
+
+async def standing_in(world: World[Any]) -> list[str]:
+    """How all stands in the store of a world; see `oracles.standing`."""
+    async with world.store() as store:
+        return await oracles.standing(store)
 
 
 class _AtOnce(Generic[T]):

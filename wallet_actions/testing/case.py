@@ -10,6 +10,12 @@ from wallet_actions.testing.blame import Suspect, suspects
 from wallet_actions.testing.boundaries import Boundary
 from wallet_actions.testing.life import CrashKind, FaultKind, Incident, Life, Plan
 
+_ENDS = {
+    CrashKind.EXCEPTION: "died",
+    CrashKind.CANCELLATION: "was cancelled",
+    CrashKind.SIGKILL: "was killed",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Case:
@@ -63,6 +69,7 @@ class Course:
     Attributes:
         lives: what each process came to, in order.
         states: what stood in the store at the end of each.
+        moments: what stood there when something happened, in the order of `happenings`; empty where it is not known.
         violations: what the oracles found.
         culprits: where each of them came about, as far as that is known; see `blame`.
         ending: see `World.ending`.
@@ -71,9 +78,27 @@ class Course:
     case: Case
     lives: list[Life] = field(default_factory=list)
     states: list[list[str]] = field(default_factory=list)
+    moments: list[list[str]] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
     culprits: dict[str, Boundary] = field(default_factory=dict)
     ending: dict[str, object] = field(default_factory=dict)
+
+    def check_reached(self) -> None:
+        """Make sure that everything in the case has happened: else that nothing went wrong says nothing.
+
+        Raises:
+            UsageError: a process did not come that far.
+        """
+        planned = sum(
+            at is not None for plan in self.case.plans for at in (plan.crash_at, plan.fault_at, plan.incident_at)
+        )
+        if len(self.happenings()) < planned:
+            reached = ", ".join(
+                f"process {number} came to {len(life.boundaries)} boundaries,"
+                f" {sum(one.site == 'peer' and one.moment == 'before' for one in life.boundaries)} of them calls"
+                for number, life in enumerate(self.lives[: len(self.case.plans)], start=1)
+            )
+            raise UsageError(f"case {self.case} did not happen: {reached}")
 
     def crashes(self) -> list[Boundary]:
         """The boundaries at which the processes died or something happened, or after which the faults of peers came."""
@@ -92,7 +117,7 @@ class Course:
             if plan.incident_at is not None and len(reached) >= plan.incident_at:
                 found.append((plan.incident.value.replace("_", " "), reached[plan.incident_at - 1]))
             if plan.crash_at is not None and len(reached) >= plan.crash_at:
-                found.append(("died", reached[plan.crash_at - 1]))
+                found.append((_ENDS[plan.crash], reached[plan.crash_at - 1]))
         return found
 
 
@@ -122,8 +147,15 @@ class SweepReport:
         """The steps in which the violations came about, the most frequent first."""
         return suspects((course.lives, course.culprits.values() or course.crashes()) for course in self.failures)
 
+    @property
+    def extent(self) -> str:
+        """What was tried, and whether anything of it could have met a peer."""
+        is_alone = bool(self.boundaries) and all(boundary.site == "store" for boundary in self.boundaries)
+        alone = " (no call to a peer was seen: is it wrapped?)" if is_alone else ""
+        return f"{self.name}: {self.cases} cases over {len(self.boundaries)} boundaries{alone}"
+
     def __str__(self) -> str:
-        head = f"{self.name}: {self.cases} cases over {len(self.boundaries)} boundaries, {len(self.failures)} failed"
+        head = f"{self.extent}, {len(self.failures)} failed"
         blamed = [f"look at {suspect}" for suspect in self.suspects]
         return "\n\n".join(["\n".join([head, *blamed]), *(told(course) for course in self.failures[:5])])
 
@@ -131,7 +163,11 @@ class SweepReport:
 def told(course: Course) -> str:
     """One failure for people: where, what stood there before and after, what is wrong, how to run just that."""
     lines = [f"case {course.case}"]
-    lines += [f"  {what} {boundary}" for what, boundary in course.happenings()]
+    for number, (what, boundary) in enumerate(course.happenings()):
+        lines.append(f"  {what} {boundary}")
+        state = course.moments[number] if number < len(course.moments) else []
+        if state and state not in course.states:  # of a process that lived on: else it is what the next one found
+            lines += ["  at that moment:", *(f"    {line}" for line in state)]
     for number, state in enumerate(course.states):
         lines.append(f"  {'at the end' if number == len(course.states) - 1 else f'when process {number + 1} ended'}:")
         lines += [f"    {line}" for line in state]

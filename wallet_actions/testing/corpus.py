@@ -3,7 +3,7 @@
     await record("tests/corpus/checkpoints", make, BankWorld)   # once for each schema version; commit the files
 
     report = await replay("tests/corpus/checkpoints", BankWorld)   # in a test, for ever
-    assert report.is_ok, report
+    assert report.is_ok, str(report)
 
 One file holds the first checkpoint of a kind, schema version and phase, the coins and counters that stood beside it,
 what the peers knew (`RemembersPeers`), and where it has to end. A file is never written over: those of older schema

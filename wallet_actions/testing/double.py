@@ -1,7 +1,7 @@
 """Drive an action with every step taken twice (T6).
 
     report = await double_drive(lambda: TopUp(quote="q-1", amount=100, phase=Unpaid()), BankWorld)
-    assert report.is_ok, report
+    assert report.is_ok, str(report)
 
 What that means, and what is granted to a step, is told in `twice`.
 """

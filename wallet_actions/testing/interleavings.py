@@ -1,7 +1,7 @@
 """Every order in which two drivers of one action can meet, up to a depth (T7).
 
     report = interleavings(lambda: TopUp(quote="q-1", amount=100, phase=Unpaid()), BankWorld, depth=20)
-    assert report.is_ok, report
+    assert report.is_ok, str(report)
 
 The action is there, and each driver is a process that drives it to its end. Each read and write of the store and each
 call to a peer is a point where the other one may go first; each way is run from the beginning, in a fresh world. Two
@@ -22,7 +22,7 @@ from wallet_actions.testing.runs import Limits, Run
 from wallet_actions.testing.scheduler import Point, Waiting
 from wallet_actions.testing.schedules import Failure, Schedule, blamed
 from wallet_actions.testing.simulation import run
-from wallet_actions.testing.sweep import Makes, started
+from wallet_actions.testing.trial import Makes
 from wallet_actions.testing.world import World
 
 Asleep = dict[tuple[int, int], str]
@@ -85,18 +85,18 @@ def interleavings(
         is_reduced: whether to leave out what can only come to the same.
         on_run: told of each.
     """
-    starts, limits = started(make), driving_limits(drivers, crashes)
+    limits = driving_limits(drivers, crashes)
     report = InterleavingsReport(depth)
     tree = _Tree(depth, is_reduced=is_reduced)
     while report.explored < most:
-        one = run(starts, world, tree, limits)
+        one = run(make, world, tree, limits)
         report.explored += 1
         report.skipped += tree.is_repetition
         report.is_complete = report.is_complete and not tree.is_cut
         on_run(one)
         if one.violations:
             schedule = Schedule(one.choices)
-            report.failure = Failure(report.explored, schedule, schedule, one, blamed(one, starts, world, limits))
+            report.failure = Failure(report.explored, schedule, schedule, one, blamed(one, make, world, limits))
             return report
         if not tree.turn():
             return report

@@ -167,6 +167,21 @@ async def spoken_by(store: Store) -> list[str]:
     return texts + [repr(coin) for coin in await all_coins(store)] + [repr(fact) for fact in await store.facts()]
 
 
+async def standing(store: Store) -> list[str]:
+    """How all actions and balances stand, for people: a line each."""
+    lines = [
+        f"{action.key}: {action.status.value} in {action.phase}, version {action.version}"
+        + (f", {action.attempts} attempts" if action.attempts else "")
+        + (f", {action.error.message}" if action.error else "")
+        for action in await all_actions(store)
+    ]
+    lines += [
+        f"{one.account}: {one.spendable} {one.unit} spendable, {one.reserved} reserved"
+        for one in await store.balances()
+    ]
+    return lines or ["nothing"]
+
+
 def differences(clean: Mapping[str, object], other: Mapping[str, object]) -> list[str]:
     """How a run ended other than the run without faults."""
     return [

@@ -16,6 +16,7 @@ import asyncio
 import functools
 import os
 import re
+import secrets
 import tempfile
 from collections.abc import Callable, Iterator
 from io import StringIO
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
 
 MARKER = "crash_sweep"
 WORLD = "world"
+FAKE_CLOCK = "fake_clock"
 DOUBLE_DRIVE = "WALLET_ACTIONS_DOUBLE_DRIVE"
+SEED = "WALLET_ACTIONS_SEED"
 
 _reports = pytest.StashKey[list[tuple[str, "SweepReport", "Path | None"]]]()
 _undo = pytest.StashKey[Callable[[], None]]()
@@ -56,6 +59,11 @@ def pytest_configure(config: pytest.Config) -> None:
         "are those of wallet_actions.testing.sweep.sweep",
     )
     config.addinivalue_line("markers", f"{WORLD}(make=…): which world the fixture `world` makes")
+    config.addinivalue_line(
+        "markers",
+        f"{FAKE_CLOCK}(seed, latency, jump, …): how the clock of the fixture `fake_clock` goes; see "
+        "wallet_actions.testing.clock.FakeClock",
+    )
     config.stash[_reports] = []
     if os.environ.get(DOUBLE_DRIVE):
         from wallet_actions.testing.double import install, is_switched_on
@@ -95,12 +103,39 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
             terminalreporter.write_line(f"the timeline: {page}")
 
 
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Where a test with a clock failed, tell the clock's seed and how to set it again."""
+    outcome = yield
+    report: pytest.TestReport = outcome.get_result()  # type: ignore[attr-defined] # what pluggy sends
+    seed = getattr(getattr(item, "funcargs", {}).get(FAKE_CLOCK), "seed", None)
+    if report.failed and seed is not None:
+        again = f"{SEED}={seed} pytest '{item.nodeid}'"
+        report.sections.append((FAKE_CLOCK, f"its seed was {seed}; the same clock again: {again}"))
+
+
 @pytest.fixture
-def fake_clock() -> FakeClock:
-    """A clock that steps on by itself once everybody waits; `set_wall` steps it back."""
+def fake_clock(request: pytest.FixtureRequest) -> FakeClock:
+    """A clock that steps on by itself once everybody waits; `set_wall` steps it back.
+
+    Its seed is that in the environment's WALLET_ACTIONS_SEED, else another one each time; a test that fails tells it.
+    The marker `fake_clock` takes what `FakeClock` takes, to have a clock that is late, or jumps.
+    """
     from wallet_actions.testing.clock import FakeClock
 
-    return FakeClock(auto=True)
+    marker = request.node.get_closest_marker(FAKE_CLOCK)
+    options: dict[str, Any] = dict(marker.kwargs) if marker is not None else {}
+    if "seed" not in options:
+        options["seed"] = _seed()
+    return FakeClock(**{"auto": True, **options})
+
+
+def _seed() -> int:
+    chosen = os.environ.get(SEED, "").strip()
+    try:
+        return int(chosen) if chosen else secrets.randbelow(2**32)
+    except ValueError:
+        raise pytest.UsageError(f"{SEED} is a whole number, not {chosen!r}") from None
 
 
 @pytest.fixture

@@ -35,8 +35,7 @@ def print_report(report: SweepReport, console: Console | None = None) -> None:
 
     console = console or Console()
     failed = len(report.failures)
-    head = Text(f"{report.name}: {report.cases} cases over {len(report.boundaries)} boundaries, ")
-    console.print(head.append(f"{failed} failed", style="bold red" if failed else "bold green"))
+    console.print(Text(f"{report.extent}, ").append(f"{failed} failed", style="bold red" if failed else "bold green"))
     if not failed:
         return
     for suspect in report.suspects:
@@ -133,10 +132,17 @@ def _life(course: Course, index: int) -> str:
         for place, boundary in enumerate(life.boundaries, start=1)
     )
     before = course.states[index - 1] if index else ["nothing"]
+    reached = [id(boundary) for boundary in life.boundaries]
+    meanwhile = "".join(
+        _state("In the store at that moment", state)
+        for (_, boundary), state in zip(course.happenings(), course.moments, strict=False)
+        if id(boundary) in reached and state
+    )
     after = course.states[index] if index < len(course.states) else []
     return (
         f"<section><h4>Process {index + 1} {escape(_end(life))}</h4>"
-        f"{_state('In the store before', before)}{_table(rows)}{_state('In the store after', after)}</section>"
+        f"{_state('In the store before', before)}{_table(rows)}{meanwhile}"
+        f"{_state('In the store after', after)}</section>"
     )
 
 

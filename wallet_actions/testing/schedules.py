@@ -1,7 +1,7 @@
 """Thousands of schedules from one seed, and the smallest one that fails.
 
     report = simulate(lambda: TopUp(quote="q-1", amount=100, phase=Unpaid()), BankWorld, seed=7, count=1000)
-    assert report.is_ok, report
+    assert report.is_ok, str(report)
 
 A seed gives the same schedules, and a schedule the same run, on any machine. A failure is shrunk: what is left are the
 processes, crashes, faults and switches that it takes. `replay` runs just that again. These functions make an event loop
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -21,10 +21,9 @@ from wallet_actions.testing.runs import Limits, Run
 from wallet_actions.testing.shrinking import shrink
 from wallet_actions.testing.simulation import run
 from wallet_actions.testing.sources import Listed, Seeded, stripped
-from wallet_actions.testing.sweep import Makes, started
 from wallet_actions.testing.timeline import timeline
+from wallet_actions.testing.trial import Makes
 from wallet_actions.testing.world import World
-from wallet_actions.transition import Start
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +125,7 @@ def simulate(
     """Run schedules of a seed, and shrink the first that fail.
 
     Args:
-        make: gives what to start, as for `sweep`; each process starts it all.
+        make: gives what to start, as for `sweep`; it is called for each schedule, and each process starts it all.
         world: makes a fresh world.
         count: how many schedules.
         first: the number of the first one, from 0.
@@ -135,18 +134,18 @@ def simulate(
         most_failures: stop after so many.
         on_run: told of each.
     """
-    wild, starts = limits or Limits(), started(make)
+    wild = limits or Limits()
     report = SimulationReport(seed)
     for number in range(first, first + count):
-        one = run(starts, world, Seeded(f"{seed}/{number}"), wild)
+        one = run(make, world, Seeded(f"{seed}/{number}"), wild)
         report.schedules += 1
         on_run(one)
         if one.violations:
             report.violations += 1
             found = Schedule(one.choices, scenario)
-            smallest = shrink(one, starts, world, wild)
+            smallest = shrink(one, make, world, wild)
             schedule = Schedule(stripped(smallest.choices), scenario)
-            report.failures.append(Failure(number, found, schedule, smallest, blamed(smallest, starts, world, wild)))
+            report.failures.append(Failure(number, found, schedule, smallest, blamed(smallest, make, world, wild)))
             if report.violations >= most_failures:
                 break
     return report
@@ -154,11 +153,11 @@ def simulate(
 
 def replay(schedule: Schedule, make: Makes, world: Callable[[], World[Any]], *, limits: Limits | None = None) -> Run:
     """Run one schedule again; under the same limits it is the same run."""
-    return run(started(make), world, Listed(schedule.choices), limits or Limits())
+    return run(make, world, Listed(schedule.choices), limits or Limits())
 
 
-def blamed(failed: Run, starts: Sequence[Start], world: Callable[[], World[Any]], limits: Limits) -> list[Suspect]:
+def blamed(failed: Run, make: Makes, world: Callable[[], World[Any]], limits: Limits) -> list[Suspect]:
     """The steps in which a run went wrong: it is run again, and the oracles are asked at every boundary."""
-    make, traces = traced(world)
-    again = run(starts, make, Listed(failed.choices), limits)
+    watched, traces = traced(world)
+    again = run(make, watched, Listed(failed.choices), limits)
     return suspects([((), asyncio.run(culprits(traces[0], again.violations)).values())])

@@ -1,7 +1,7 @@
 """Drive an action in processes whose hashes differ: what is stored has to be equal to the last byte (L-S8).
 
     report = await hash_seeds("tests.bank:make", "tests.bank:BankWorld")
-    assert report.is_ok, report
+    assert report.is_ok, str(report)
 
 The order of a set of texts is another one in each process. An action that stores a set as a list, or builds a request
 from one, so makes another request after a restart, and its peer calls that a misuse of the key.

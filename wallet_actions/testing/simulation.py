@@ -34,6 +34,7 @@ from wallet_actions.testing.scheduler import (
     Source,
     skew,
 )
+from wallet_actions.testing.trial import Makes, starts_in
 from wallet_actions.testing.turns import TurnTakingLife, pauses
 from wallet_actions.testing.world import Listener, World
 from wallet_actions.transition import Start
@@ -41,12 +42,16 @@ from wallet_actions.transition import Start
 _process: ContextVar[Process | None] = ContextVar("process", default=None)
 
 
-def run(starts: Sequence[Start], make_world: Callable[[], World[Any]], source: Source, limits: Limits) -> Run:
-    """Run a fresh world once, by the choices of a source."""
+def run(make: Makes, make_world: Callable[[], World[Any]], source: Source, limits: Limits) -> Run:
+    """Run a fresh world once, by the choices of a source.
+
+    Args:
+        make: as for `sweep`; called once the world is prepared, before anything can happen to a process.
+    """
     scheduler = Scheduler(source, most_turns=limits.most_turns)
     loop = scheduler.loop
     try:
-        simulation = _Simulation(scheduler, starts, make_world, limits)
+        simulation = _Simulation(scheduler, make, make_world, limits)
         loop.set_task_factory(_keep_task)
         loop.set_exception_handler(_mind)
         with Listener() as listener:
@@ -62,13 +67,12 @@ def run(starts: Sequence[Start], make_world: Callable[[], World[Any]], source: S
 
 
 class _Simulation:
-    def __init__(
-        self, scheduler: Scheduler, starts: Sequence[Start], make_world: Callable[[], World[Any]], limits: Limits
-    ) -> None:
+    def __init__(self, scheduler: Scheduler, make: Makes, make_world: Callable[[], World[Any]], limits: Limits) -> None:
         self._scheduler = scheduler
         self._loop = scheduler.loop
-        self._starts = starts
-        self._keys = tuple(start.action.key for start in starts)
+        self._make = make
+        self._starts: Sequence[Start] = ()
+        self._keys: tuple[ActionKey, ...] = ()
         self._limits = limits
         self._lots_left = limits.most_lots
         self.violations: list[str] = []
@@ -100,6 +104,8 @@ class _Simulation:
         try:
             async with world.store() as store:
                 await world.prepare(store)
+                self._starts = await starts_in(self._make, world)
+                self._keys = tuple(start.action.key for start in self._starts)
                 await self._set_up(store)
                 await self._go(store)
                 self.violations += await world.check(said)
@@ -255,7 +261,7 @@ class _Simulation:
             return ONLY_FINE
         faults: tuple[FaultKind, ...] = ()
         if boundary.site == "peer":
-            faults = tuple(fault for fault in self._world.faults if not self._world.exempt(fault, boundary.name))
+            faults = tuple(self._world.faults_of(boundary.name))
         if not is_drive:
             lots -= {Lot.DRIVER_CANCELLED}
         return fates_of(boundary.site, is_write=is_write, lots=lots, faults=faults, keys=self._keys)

@@ -8,6 +8,9 @@ from typing import Any
 
 from wallet_actions.testing.scheduler import Point, Waiting
 
+AT_A_PEER = 4
+"""How much more often something befalls a call to a peer: few turns are such calls, and the money moves there."""
+
 
 class Listed:
     """Makes the choices of a schedule, and then the dullest ones."""
@@ -43,7 +46,8 @@ class Seeded:
                 others = last - (options[last] is None)
                 return 1 + int(chance() * others) if others and chance() < self._switching else 0
             case Point.FATE:
-                if chance() >= self._harm:
+                is_peer = about is not None and about.touches == "peer"
+                if chance() >= self._harm * (AT_A_PEER if is_peer else 1):
                     return 0
                 crashes = [place for place, fate in enumerate(options) if fate.lot.is_crash]
                 return self._random.choice(crashes) if crashes and chance() < 0.3 else 1 + int(chance() * last)

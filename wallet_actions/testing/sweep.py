@@ -1,7 +1,7 @@
 """Crash an action at every boundary there is, recover, and see whether all is well (T1, T2, T3).
 
     report = await sweep(lambda: TopUp(quote="q-1", amount=100, phase=Unpaid()), BankWorld)
-    assert report.is_ok, report
+    assert report.is_ok, str(report)
 
 One run in peace counts the boundaries. Then each is tried: the process dies there, another one recovers, and dies at
 each boundary of its recovery, and a third one recovers from that. Each call to a peer is tried with each fault. Around
@@ -21,9 +21,9 @@ from typing import Any
 
 from wallet_actions.action import Action
 from wallet_actions.testing.case import Case, Course, SweepReport, told
-from wallet_actions.testing.life import CrashKind, FaultKind, Incident, Plan
+from wallet_actions.testing.life import CrashKind, Incident, Plan
 from wallet_actions.testing.nursery import Nursery
-from wallet_actions.testing.trial import Made, Makes, live, run_case, started, starts_in
+from wallet_actions.testing.trial import Made, Makes, live, run_case, starts_in
 from wallet_actions.testing.world import World
 
 __all__ = [
@@ -36,7 +36,6 @@ __all__ = [
     "SweepReport",
     "live",
     "run_case",
-    "started",
     "starts_in",
     "sweep",
     "told",
@@ -96,7 +95,8 @@ async def sweep(
     Returns:
         The report. The run in peace has to be in order itself: its violations are the report's first failure.
     Raises:
-        UsageError: SIGKILL, and what other processes need cannot be imported there; or no such case.
+        UsageError: SIGKILL, and what other processes need cannot be imported there; or no such case, or one that does
+            not happen here.
     """
     only = only or os.environ.get(CASE_VARIABLE)
     the_one = Case.parse(only) if only else None
@@ -126,6 +126,8 @@ async def _sweep(
             course = await _judged(case, make, world, peace)
             report.cases += 1
             on_case(course)
+            if choice.only is not None:
+                course.check_reached()
             if course.violations:
                 report.failures.append(course)
                 if len(report.failures) >= most_failures:
@@ -209,10 +211,8 @@ async def _batches(
 def _faults(peace: Course, world: World[Any]) -> Iterable[Case]:
     calls = {b.number: b.name for b in peace.lives[0].boundaries if b.site == "peer"}
     for number, name in calls.items():
-        for fault in world.faults:
-            is_unknown = fault is FaultKind.REFUSED and world.refusal(name) is None
-            if not is_unknown and not world.exempt(fault, name):
-                yield Case((Plan(fault_at=number, fault=fault),))
+        for fault in world.faults_of(name):
+            yield Case((Plan(fault_at=number, fault=fault),))
 
 
 def _incidents(world: World[Any]) -> list[Incident]:

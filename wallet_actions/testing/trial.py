@@ -9,7 +9,7 @@ from typing import Any
 
 from wallet_actions.action import Action
 from wallet_actions.testing import oracles
-from wallet_actions.testing.blame import Trace, culprits
+from wallet_actions.testing.blame import Trace, culprits, standing_in
 from wallet_actions.testing.case import Case, Course
 from wallet_actions.testing.life import Crashed, Life, Plan
 from wallet_actions.testing.nursery import ChildError
@@ -24,12 +24,9 @@ Makes = Callable[[], Made] | Callable[[Any], Made] | Callable[[], Awaitable[Made
 async def starts_in(make: Makes, world: World[Any]) -> list[Start]:
     """What is to be started in a world that is prepared, as a list."""
     made: Any = make(world) if _takes_a_world(make) else make()  # type: ignore[call-arg] # it was looked at
-    return _listed(await made if inspect.isawaitable(made) else made)
-
-
-def started(make: Makes) -> list[Start]:
-    """What is to be started, as a list, where neither a world nor an `await` is needed for it."""
-    return _listed(make())  # type: ignore[call-arg, arg-type] # as promised
+    made = await made if inspect.isawaitable(made) else made
+    items = list(made) if isinstance(made, Sequence) else [made]
+    return [item if isinstance(item, Start) else Start(item) for item in items]
 
 
 def _takes_a_world(make: Makes) -> bool:
@@ -38,11 +35,6 @@ def _takes_a_world(make: Makes) -> bool:
         and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
         for parameter in inspect.signature(make).parameters.values()
     )
-
-
-def _listed(made: Made) -> list[Start]:
-    items = list(made) if isinstance(made, Sequence) else [made]
-    return [item if isinstance(item, Start) else Start(item) for item in items]
 
 
 async def run_case(
@@ -74,10 +66,11 @@ async def run_case(
                 course.lives.append(life)
                 course.violations += await live(world, life, starts)
                 course.culprits |= life.violations
-                course.states.append(await _state(world))
+                course.states.append(await standing_in(world))
             found = await world.check(listener.said)
         course.ending = await world.ending()
         if is_traced:
+            course.moments = [trace.state_at(boundary) for boundary in course.crashes()]
             course.culprits |= await culprits(trace, found, clean or course.ending, course.ending)
         secrets = set(world.secrets())
     finally:
@@ -92,6 +85,7 @@ async def run_case(
 def _mask(course: Course, secrets: Collection[str]) -> None:
     """Nothing of a course that is shown to people tells a secret, whatever the errors in the store do."""
     course.states = [[oracles.masked(line, secrets) for line in state] for state in course.states]
+    course.moments = [[oracles.masked(line, secrets) for line in state] for state in course.moments]
     course.violations = [oracles.masked(violation, secrets) for violation in course.violations]
     course.culprits = {oracles.masked(violation, secrets): where for violation, where in course.culprits.items()}
 
@@ -120,18 +114,3 @@ def _raise(error: BaseException) -> list[str]:
     if isinstance(error, Crashed):
         return []
     raise error
-
-
-async def _state(world: World[Any]) -> list[str]:
-    async with world.store() as store:
-        lines = [
-            f"{action.key}: {action.status.value} in {action.phase}, version {action.version}"
-            + (f", {action.attempts} attempts" if action.attempts else "")
-            + (f", {action.error.message}" if action.error else "")
-            for action in await oracles.all_actions(store)
-        ]
-        lines += [
-            f"{one.account}: {one.spendable} {one.unit} spendable, {one.reserved} reserved"
-            for one in await store.balances()
-        ]
-        return lines or ["nothing"]

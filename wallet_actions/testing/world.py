@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import traceback
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -88,7 +89,10 @@ class World(ABC, Generic[WalletT]):
         return "<html>502 Bad Gateway</html>"
 
     def contradict(self, name: str, answer: Any) -> Any:
-        """What an answer becomes when it says otherwise; by default it stays."""
+        """What an answer becomes when it says otherwise: a payment that was made is suddenly unknown, say.
+
+        A world that does not say so has no such answers, and nothing of that kind is tried.
+        """
         return answer
 
     def refusal(self, name: str) -> Exception | None:
@@ -106,6 +110,19 @@ class World(ABC, Generic[WalletT]):
         """Give back what the world holds."""
 
     # What the kit does with it
+
+    def faults_of(self, name: str) -> list[FaultKind]:
+        """The faults that a call can have here: without those that are exempt, or that the world cannot show."""
+        return [fault for fault in self.faults if self._can_show(fault, name) and not self.exempt(fault, name)]
+
+    def _can_show(self, fault: FaultKind, name: str) -> bool:
+        match fault:
+            case FaultKind.REFUSED:
+                return self.refusal(name) is not None
+            case FaultKind.CONTRADICTION:
+                return type(self).contradict is not World.contradict
+            case _:
+                return True
 
     @asynccontextmanager
     async def process(self, life: Life, observers: Sequence[Observer] = ()) -> AsyncIterator[Executor]:
@@ -215,7 +232,7 @@ class World(ABC, Generic[WalletT]):
 
 
 class Listener(logging.Handler):
-    """Collects everything that is logged, as text, arguments and tracebacks included, and nobody else hears it."""
+    """Collects what is logged, and nobody else hears it: texts, arguments, errors and those behind them."""
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
@@ -224,11 +241,12 @@ class Listener(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Keep it."""
         extra = {name: value for name, value in record.__dict__.items() if name not in _STANDARD}
-        self.said.append(
-            f"{record.getMessage()} {extra} {record.exc_info[1]!r}"
-            if record.exc_info
-            else f"{record.getMessage()} {extra}"
-        )
+        said = [f"{record.getMessage()} {extra}"]
+        if record.exc_info and record.exc_info[1] is not None:
+            said += _told(record.exc_info[1])
+        if record.stack_info:
+            said.append(record.stack_info)
+        self.said.append("\n".join(said))
 
     def __enter__(self) -> Listener:
         root = logging.getLogger()
@@ -242,6 +260,17 @@ class Listener(logging.Handler):
         root = logging.getLogger()
         root.handlers = self._others
         root.setLevel(self._level)
+
+
+def _told(error: BaseException) -> list[str]:
+    """All that a traceback tells of an error and those behind it, but for the lines of code."""
+    behind = [error.__cause__] if error.__cause__ is not None else []
+    if error.__context__ is not None and not error.__suppress_context__:
+        behind.append(error.__context__)
+    if isinstance(error, BaseExceptionGroup):
+        behind += error.exceptions
+    own = [repr(error), *traceback.format_exception_only(error)]
+    return own + [text for one in behind for text in _told(one)]
 
 
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__)

@@ -53,6 +53,7 @@ TWIN = Twin(
         "unsorted_set",
         "trusted_400",
         "not_found_is_never",
+        "proof_doubted",
     ),
     make=lambda: Pay(invoice="i-1", amount=90, phase=Open()),
     world=PayWorld,

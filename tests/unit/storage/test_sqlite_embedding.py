@@ -83,6 +83,12 @@ async def with_neighbours(store: SQLiteStore, bad: Statement) -> BaseException:
         "DROP INDEX wa_coins_spent",
         "ALTER TABLE wa_facts ADD COLUMN x",
         "CREATE TRIGGER sly AFTER INSERT ON wa_coins BEGIN SELECT 1; END",
+        "CREATE TEMP TRIGGER sly AFTER INSERT ON wa_coins BEGIN SELECT 1; END",
+        "CREATE INDEX sly ON wa_coins (amount)",
+        "CREATE TABLE wa_mine (x)",
+        "CREATE TEMP TABLE wa_mine (x)",
+        "CREATE VIEW wa_mine AS SELECT 1",
+        "CREATE TEMP VIEW wa_mine AS SELECT 1",
         "VACUUM",
         "SELECT 1; SELECT 2",
         "SELECT no_such_function()",
@@ -134,6 +140,17 @@ async def test_no_value_is_told(store: SQLiteStore, value: object, caplog: pytes
         assert SECRET not in repr(error)
         error = error.__cause__ or error.__context__
     assert SECRET not in caplog.text
+
+
+async def test_a_statement_that_fails_while_it_is_read_leaves_nothing_open(store: SQLiteStore, tmp_path: Path) -> None:
+    """L-B2: an error keeps what was at work when it was raised, and so would keep a transaction open for reading, with
+    an old picture of the file, for as long as anybody keeps the error."""
+    torn = "SELECT name FROM orders UNION ALL SELECT CAST(x'ff' AS TEXT) UNION ALL SELECT name FROM orders"
+    error = await with_neighbours(store, Statement(torn))
+    assert isinstance(error, StatementError)
+    with plain(tmp_path / "w.db") as other:
+        other.execute("INSERT INTO orders VALUES ('theirs', 1)")
+    assert await store.save(step("2", 1, Delta(statements=(order("2"),)))) == (1, False)
 
 
 async def test_what_sqlite_said_is_told(store: SQLiteStore) -> None:

@@ -6,14 +6,28 @@ import logging
 import sqlite3
 from asyncio import CancelledError, create_task, gather, sleep, wait, wait_for
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from threading import Event
+from typing import cast
 
 import pytest
 from anyio.to_thread import run_sync
 
-from tests.unit.storage.sqlite_kit import SECRET, T0, coin, count_commits, in_writer, key, new, plain, rows_of, step
+from tests.unit.storage.sqlite_kit import (
+    SECRET,
+    T0,
+    checkpoint,
+    coin,
+    count_commits,
+    in_writer,
+    key,
+    new,
+    plain,
+    rows_of,
+    step,
+)
 from wallet_actions.checkpoint import Status
 from wallet_actions.errors import (
     InvariantError,
@@ -22,7 +36,7 @@ from wallet_actions.errors import (
     UsageError,
     VersionConflictError,
 )
-from wallet_actions.store import Created, Delta, Saved, Store
+from wallet_actions.store import Created, Delta, NewAction, Saved, Store, Write
 from wallet_actions_storage import SQLiteStore
 
 pytestmark = pytest.mark.anyio
@@ -115,6 +129,34 @@ async def test_a_value_that_cannot_be_stored_fails_alone(store: SQLiteStore) -> 
     assert await versions(store) == [0, 0, 0, 1, 1, 0]
     assert [len(await store.history(key(f"{n}"))) for n in range(6)] == [1, 1, 1, 2, 2, 1]
     assert (await store.coins(), await store.counters()) == ([], {})
+
+
+async def test_a_value_of_a_wrong_type_is_no_statement_of_the_app(store: SQLiteStore) -> None:
+    """Without any delta: what the table refuses is the driver's mistake, and said to be that."""
+    await started(store, 1)
+    wrong = replace(step("0", 1), checkpoint=replace(checkpoint("0", 1), attempts=cast("int", "many")))
+    with pytest.raises(UsageError, match="does not take a value of this unit"):
+        await store.save(wrong)
+    assert await versions(store) == [0]
+    assert await store.save(step("0", 1)) == (1, False)
+
+
+async def test_a_row_is_only_where_to_look_first(store: SQLiteStore) -> None:
+    """L-S3: a checkpoint whose row number is that of another action is written to its own row, or not at all."""
+    await store.create(new("0"))
+    await store.create(NewAction(replace(checkpoint("0"), kind="send")))
+    await store.create(new("1"))
+    pay, send, other = await store.list_actions()
+    for kept, row in ((send, pay.row), (other, pay.row), (pay, send.row), (send, 99)):
+        expected = await store.load(kept.key)
+        assert expected is not None
+        moved = replace(expected, version=expected.version + 1, row=row, phase=f"of {kept.key}")
+        assert await store.save(Write(expected.version, moved, "next")) == (expected.version + 1, False)
+    assert [(one.kind, one.id, one.version, one.phase) for one in await store.list_actions()] == [
+        ("pay", "0", 1, "of pay 0"),
+        ("send", "0", 2, "of send 0"),
+        ("pay", "1", 1, "of pay 1"),
+    ]
 
 
 async def test_deltas_that_fail_leave_their_neighbours(store: SQLiteStore) -> None:

@@ -269,6 +269,49 @@ def test_fixtures_alone(run: Run) -> None:
     result.assert_outcomes(passed=3)
 
 
+def test_the_clocks_seed_is_told_and_can_be_set_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """T5, T10: another one each time; a test that fails says which, and with it the clock goes the same way again."""
+    test = """
+        import asyncio
+        import pytest
+        from datetime import timedelta
+
+        def test_with_a_clock(fake_clock):
+            start = fake_clock.now()
+            print("began at", start.isoformat())
+            assert not start.microsecond, "tomorrow perhaps"
+
+        @pytest.mark.fake_clock(jump=timedelta(days=2))
+        def test_with_a_clock_that_jumps(fake_clock):
+            async def run():
+                before = fake_clock.now()
+                for _ in range(20):
+                    await fake_clock.sleep(timedelta(hours=1))
+                    assert fake_clock.now() > before
+                    before = fake_clock.now()
+
+            asyncio.run(run())
+
+        def test_without():
+            assert False
+    """
+
+    def told(result: pytest.RunResult) -> list[str]:
+        return [line for line in result.outlines if line.startswith(("began at", "its seed was"))]
+
+    first, second = told(run(test)), told(run(test))
+    seed = int(first[1].removeprefix("its seed was ").partition(";")[0])
+    assert len(first) == 3, "a start, and a seed for each of the two with a clock"
+    assert first[1].endswith(f"WALLET_ACTIONS_SEED={seed} pytest 'test_it.py::test_with_a_clock'")
+    assert first[0] != second[0]
+
+    monkeypatch.setenv("WALLET_ACTIONS_SEED", str(seed))
+    again = told(run(test))
+    assert again[:2] == first[:2]
+    monkeypatch.setenv("WALLET_ACTIONS_SEED", "seven")
+    run(test).stdout.fnmatch_lines(["*UsageError: WALLET_ACTIONS_SEED is a whole number, not 'seven'*"])
+
+
 def test_processes_that_are_killed(run: Run) -> None:
     """SIGKILL: the test's own function is what other processes import."""
     test = """

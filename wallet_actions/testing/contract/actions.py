@@ -10,7 +10,7 @@ import pytest
 from wallet_actions.checkpoint import CancelState, ErrorRecord, Status
 from wallet_actions.coins import Fact
 from wallet_actions.errors import UsageError, VersionConflictError
-from wallet_actions.store import Delta, Store
+from wallet_actions.store import Delta, NewAction, Store
 from wallet_actions.testing.contract.base import (
     KIND,
     T0,
@@ -74,6 +74,29 @@ class CreateContract(StoreHooks):
             assert await store.coins() == []
             await store.prune(at(100))
         assert again.checkpoint.state is None
+
+    @pytest.mark.parametrize("version", [1, -1])
+    async def test_an_action_starts_at_version_0(self, store: Store, version: int) -> None:
+        """L-S2: at any other one its history would have a gap; the same for a child, and nothing of the unit stands."""
+        late = NewAction(checkpoint("late", version))
+        for unit in (late, new("parent", Delta(start=(late,)))):
+            with pytest.raises(UsageError):
+                await store.create(unit)
+        assert await store.list_actions() == []
+        assert (await store.create(new("late"))).is_new
+
+    async def test_a_time_without_a_zone_is_refused(self, store: Store) -> None:
+        """Times are UTC: one that carries no zone cannot be put in order with the others."""
+        naive = at(1).replace(tzinfo=None)
+        await store.create(new("a"))
+        for time, wake_at in ((naive, None), (at(1), naive)):
+            with pytest.raises(UsageError):
+                await store.create(new("b", status=Status.PARKED, time=time, wake_at=wake_at))
+            with pytest.raises(UsageError):
+                await store.save(step("a", 1, status=Status.PARKED, time=time, wake_at=wake_at))
+        with pytest.raises(UsageError):
+            await store.finish(step("a", 1, status=Status.DONE, time=naive))
+        assert [(row.id, row.version) for row in await store.list_actions()] == [("a", 0)]
 
     async def test_rows_grow_in_the_order_of_starting(self, store: Store) -> None:
         """`Checkpoint.row` is a cursor: a child comes after its parent, and a later start after both."""
