@@ -19,7 +19,7 @@ INSTALLED := $(VENV)/installed-$(KEY)
 .PHONY: help demo test check bench clean mint simulate
 
 help: ## Show this
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: mint ## Issue and pay with a real mint, killing the wallet at every step
 	@$(BIN)/wallet-actions demo
@@ -32,8 +32,16 @@ check: $(INSTALLED) ## Lint, formatting, types, import rules
 		echo "== $$tool"; $(BIN)/$$tool || failed="$$failed, $$tool"; \
 	done; if [ -n "$$failed" ]; then echo "failed: $${failed#, }" >&2; exit 1; fi
 
-bench: $(INSTALLED) ## Measure transitions a second
-	@$(BIN)/python -m benchmarks.throughput
+# More choices: make bench ARGS='--only sqlite --rounds 9'
+bench: mint ## Measure everything against raw SQLite and peers, and draw the plots (about half an hour)
+	@$(BIN)/python -m benchmarks --json .cache/bench.json --plots docs $(ARGS)
+
+.PHONY: bench-quick profile
+bench-quick: mint ## Measure what has a goal (less than five minutes)
+	@$(BIN)/python -m benchmarks --quick --json .cache/bench-quick.json $(ARGS)
+
+profile: $(INSTALLED) ## Draw where the time of a transition goes, as a flame graph
+	@$(BIN)/python -m benchmarks.profile .cache/profile
 
 .PHONY: kit-check
 kit-check: $(INSTALLED) ## Set the testing kit on planted bugs, and on their correct twins
@@ -46,7 +54,7 @@ simulate: $(INSTALLED) ## Try 100,000 schedules of processes, crashes and faults
 
 # A smaller choice: make sweep-cashu SAMPLE=40; another one: SEED=7
 .PHONY: sweep-cashu
-sweep-cashu: mint ## Crash Issue and Melt at every boundary and pair, at a real mint, and kill a choice of them
+sweep-cashu: mint ## Crash Issue, Melt and Swap at every boundary and pair, at a real mint, and kill a choice of them
 	@$(BIN)/python -m tests.integration.sweep_cashu $(if $(SEED),--seed $(SEED)) $(if $(SAMPLE),--sample $(SAMPLE))
 
 # Another choice: make mutants SEED=7, COUNT=100 or COUNT=all, JOBS=1; one place: ONLY=sqlite/delta.py; verdicts: JSON=FILE
@@ -54,6 +62,17 @@ sweep-cashu: mint ## Crash Issue and Melt at every boundary and pair, at a real 
 mutants: $(INSTALLED) ## Plant bugs in copies of the engine and of both stores, and see what the tests notice
 	@$(BIN)/python -m tests.mutants $(if $(COUNT),--count $(COUNT)) $(if $(SEED),--seed $(SEED)) $(if $(JOBS),--jobs $(JOBS)) \
 		$(if $(ONLY),--only '$(ONLY)') $(if $(JSON),--json $(JSON))
+
+# Fewer points: make crash-matrix COUNT=100; another choice: SEED=7; one point: ONLY=ID; JOBS=1; all that was found: JSON=FILE
+.PHONY: crash-matrix
+crash-matrix: mint ## Let a wallet meet with every fault at every point of every operation, and count its money
+	@$(BIN)/python -m tests.crash_matrix $(if $(SEED),--seed $(SEED)) $(if $(JOBS),--jobs $(JOBS)) \
+		$(if $(COUNT)$(SAMPLE),--count $(or $(COUNT),$(SAMPLE))) $(if $(ONLY),--only '$(ONLY)') $(if $(JSON),--json $(JSON))
+
+# Another choice: make soak SEED=7; fewer operations: COUNT=200
+.PHONY: soak
+soak: mint ## 2,000 operations by two processes that share a wallet and are killed again and again
+	@$(BIN)/python -m tests.soak $(if $(SEED),--seed $(SEED)) $(if $(COUNT),--count $(COUNT))
 
 clean: ## Remove everything that was made here
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist

@@ -18,7 +18,7 @@ import httpx
 from pydantic import JsonValue
 
 from tests.unit.cashu.kit import TinyMint
-from wallet_actions.cashu import KINDS, CashuWallet, Issue, Melt, MintClient, Seed
+from wallet_actions.cashu import KINDS, CashuWallet, Issue, IssueBatch, Melt, MintClient, Seed
 from wallet_actions.cashu.amounts import split
 from wallet_actions.cashu.crypto import y_of
 from wallet_actions.cashu.outputs import unblind_all
@@ -36,7 +36,7 @@ from wallet_actions.transition import Changes, Start
 URL = "http://mint.test"
 WORDS = "abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon about"
 PREIMAGE = "5e" * 32
-NUTS = {str(number): {"supported": True} for number in (7, 8, 9, 10, 11, 12, 20)}
+NUTS = {str(number): {"supported": True} for number in (7, 8, 9, 10, 11, 12, 20)} | {"29": {"max_batch_size": 10}}
 FOLDER = Path(__file__).with_name("checkpoints")
 START = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -74,10 +74,16 @@ class StandInMint:
                         ]
                     }
                 )
+            case ["mint", "quote", "bolt11", "check"]:
+                return _ok([self._mint_quote(quote) for quote in body["quotes"]])
+            case ["mint", "bolt11", "batch"]:
+                return self._mint(body["quotes"], body["outputs"])
             case ["mint", "quote", "bolt11", quote]:
                 return _ok(self._mint_quote(quote))
             case ["mint", "bolt11"]:
-                return self._mint(body)
+                return self._mint([body["quote"]], body["outputs"])
+            case ["swap"]:
+                return self._swap(body)
             case ["melt", "quote", "bolt11", quote]:
                 return _ok(self._melt_quote(quote))
             case ["melt", "bolt11"]:
@@ -107,12 +113,20 @@ class StandInMint:
             return {**known, "state": "UNPAID"}
         return dict(known)
 
-    def _mint(self, body: Mapping[str, Any]) -> httpx.Response:
-        known = self.books["mint"][body["quote"]]
-        if known["state"] != "PAID":
+    def _mint(self, quotes: Sequence[str], outputs: Sequence[Mapping[str, Any]]) -> httpx.Response:
+        known = [self.books["mint"][quote] for quote in quotes]
+        if any(quote["state"] != "PAID" for quote in known):
             return httpx.Response(400, json={"detail": "not paid", "code": 20001})
-        known["state"] = "ISSUED"
+        for quote in known:
+            quote["state"] = "ISSUED"
+        return _ok({"signatures": self.sign(outputs, [output["amount"] for output in outputs])})
+
+    def _swap(self, body: Mapping[str, Any]) -> httpx.Response:
+        self._spend(body["inputs"])
         return _ok({"signatures": self.sign(body["outputs"], [output["amount"] for output in body["outputs"]])})
+
+    def _spend(self, inputs: Iterable[Mapping[str, Any]]) -> None:
+        self.books["spent"] += [{"y": y_of(proof["secret"]), "amount": proof["amount"]} for proof in inputs]
 
     def _melt_quote(self, quote: str) -> dict[str, Any]:
         known = self.books["melt"][quote]
@@ -126,11 +140,16 @@ class StandInMint:
 
     def _melt(self, body: Mapping[str, Any]) -> httpx.Response:
         known = self.books["melt"][body["quote"]]
+        if known.get("fails"):
+            known["asked"] = known.get("asked", 0) + 1
+            # The first answer is lost on the way.
+            lost, failed = httpx.Response(502), httpx.Response(400, json={"detail": "no route", "code": 20004})
+            return lost if known["asked"] == 1 else failed
         total = sum(proof["amount"] for proof in body["inputs"])
         change = split(total - known["amount"] - 1, self.tiny.keyset.denominations)
         known["blanks"] = [output["B_"] for output in body["outputs"]]
         self.sign(body["outputs"], change)
-        self.books["spent"] += [{"y": y_of(proof["secret"]), "amount": proof["amount"]} for proof in body["inputs"]]
+        self._spend(body["inputs"])
         known["state"] = "PENDING"
         return _ok(known)
 
@@ -153,6 +172,9 @@ class MintWorld(World[CashuWallet]):
         melt = {"quote": "melt-quote", "amount": 10, "fee_reserve": 2, "state": "UNPAID", "unit": "sat"}
         self.mint.books["mint"]["issue-quote"] = issue
         self.mint.books["melt"]["melt-quote"] = melt
+        self.mint.books["melt"]["failing-quote"] = {**melt, "quote": "failing-quote", "fails": True}
+        for number in range(3):
+            self.mint.books["mint"][f"batch-quote-{number}"] = {**issue, "quote": f"batch-quote-{number}"}
 
     def peers(self) -> JsonValue:
         known: JsonValue = json.loads(json.dumps(self.mint.books))
@@ -185,13 +207,40 @@ def issue(world: MintWorld) -> Issue:
             "quote": "issue-quote",
             "request": "lnbc1",
             "asked_at": START,
+            "key_counter": 3,
             "phase": Unpaid(),
         }
     )
 
 
+def issue_batch(world: MintWorld) -> IssueBatch:
+    from wallet_actions.cashu.issue_batch_phases import Unpaid
+
+    offers = [
+        {"quote": f"batch-quote-{number}", "request": f"lnbc{number}", "amount": 21, "key_counter": number or None}
+        for number in range(3)
+    ]
+    return IssueBatch.model_validate(
+        {
+            "mint": URL,
+            "unit": "sat",
+            "offers": offers,
+            "asked_at": START,
+            "phase": Unpaid(waiting=(0, 1, 2)),
+        }
+    )
+
+
 async def melt(world: MintWorld) -> Start:
-    from wallet_actions.cashu.melt import ProofsReserved
+    return await melt_of(world, "melt-quote")
+
+
+async def failing_melt(world: MintWorld) -> Start:
+    return await melt_of(world, "failing-quote")
+
+
+async def melt_of(world: MintWorld, quote: str) -> Start:
+    from wallet_actions.cashu.melt_phases import ProofsReserved
 
     coins = await funds(world)
     action = Melt.model_validate(
@@ -199,8 +248,9 @@ async def melt(world: MintWorld) -> Start:
             "mint": URL,
             "unit": "sat",
             "amount": 10,
-            "quote": "melt-quote",
+            "quote": quote,
             "request": "lnbc1",
+            "asked_at": START,
             "fee_reserve": 2,
             "inputs": tuple(sorted(coin.id for coin in coins)),
             "input_total": sum(coin.amount for coin in coins),
@@ -223,8 +273,11 @@ async def funds(world: MintWorld) -> list[Coin]:
     return [coin_of(proof, mint_url=URL, unit="sat") for proof in unblind_all(outputs, signatures, keyset)]
 
 
+MAKES = (issue, issue_batch, melt, failing_melt)
+
+
 async def main() -> None:
-    for make in (issue, melt):
+    for make in MAKES:
         for path in await record(FOLDER, make, MintWorld):
             sys.stdout.write(f"{path.name}\n")
 

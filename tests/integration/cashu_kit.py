@@ -15,7 +15,7 @@ import json
 import logging
 import re
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -303,15 +303,28 @@ async def secrets_of(purse: Purse) -> set[str]:
     for row in await purse.actions():
         state = json.loads(row.state or "{}")
         result = json.loads(row.result or "{}")
-        secrets |= {value for value in (state.get("quote"), result.get("preimage")) if value}
-        phase = state.get("phase", {})
-        plans = [phase, phase.get("plan", {}), *phase.get("earlier", ())]
-        for plan in plans:
-            if "first_counter" in plan:
-                for counter in range(plan["first_counter"], plan["first_counter"] + 20):
-                    pair = purse.seed.derive(plan["keyset_id"], counter)
-                    secrets |= {pair.secret, pair.blinding_factor.hex()}
+        token = state.get("phase", {}).get("token")
+        secrets |= {value for value in (state.get("quote"), result.get("preimage"), token) if value}
+        for proof in state.get("proofs", ()):
+            secrets |= {proof["secret"], proof["C"]}
+        secrets |= set(state.get("preimages", ()))
+        for plan in _plans(state):
+            for counter in range(plan["first_counter"], plan["first_counter"] + 20):
+                pair = purse.seed.derive(plan["keyset_id"], counter)
+                secrets |= {pair.secret, pair.blinding_factor.hex()}
     return secrets
+
+
+def _plans(state: object) -> Iterator[dict[str, Any]]:
+    """Whatever stands anywhere in a checkpoint that names a keyset and the first of some counters."""
+    if isinstance(state, dict):
+        if "first_counter" in state:
+            yield state
+        for value in state.values():
+            yield from _plans(value)
+    elif isinstance(state, list):
+        for value in state:
+            yield from _plans(value)
 
 
 async def texts_of(purse: Purse) -> list[str]:

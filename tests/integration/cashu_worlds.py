@@ -11,8 +11,10 @@ from typing import Any, ClassVar
 import httpx
 from mnemonic import Mnemonic
 
+from tests.integration.statement import history_faults
 from wallet_actions.action import Action
 from wallet_actions.cashu import KINDS, CashuWallet, Issue, Melt, MintClient, Seed
+from wallet_actions.cashu.facts import transactions
 from wallet_actions.cashu.proofs import proof_of
 from wallet_actions.events import Observer
 from wallet_actions.executor import Executor
@@ -24,7 +26,7 @@ from wallet_actions.testing.durable import DurableWorld
 from wallet_actions.testing.life import FaultKind, Life
 from wallet_actions.testing.nutshell import NutshellMint
 from wallet_actions.testing.peers import FaultyTransport
-from wallet_actions.transition import Changes, Start
+from wallet_actions.transition import Start
 
 ISSUE_SAT, FUNDS_SAT, MELT_SAT = 20, 64, 10
 COUNTERS = 40
@@ -117,13 +119,18 @@ class CashuWorld(DurableWorld[CashuWallet]):
     async def check(self, said: Iterable[str] = ()) -> list[str]:
         async with self.store() as store:
             keysets = {proof_of(coin).id for coin in await oracles.all_coins(store)}
-            self._told = {self.setting("words"), json.loads(self.setting("action.json"))["quote"]}
+            self._told = {self.setting("words"), *_quote(self.setting("action.json"))}
             seed = self.seed
             for keyset in keysets:
                 for counter in range(COUNTERS):
                     pair = seed.derive(keyset, counter)
                     self._told |= {pair.secret, pair.blinding_factor.hex()}
-        return await super().check(said)
+        return [*await super().check(said), *await self.bookkeeping()]
+
+    async def bookkeeping(self) -> list[str]:
+        """What is wrong with the history (L-S11, L-S12)."""
+        async with self.store() as store:
+            return await history_faults(store)
 
     async def ending(self) -> dict[str, object]:
         """Without ids, which are different in each world, and without sums, which the mint's books tell."""
@@ -133,6 +140,11 @@ class CashuWorld(DurableWorld[CashuWallet]):
             }
             for _, fact in await store.facts():
                 end[f"fact {fact.kind} {fact.key.partition('/')[0]}"] = "there"
+            # What a payment costs is up to the mint, which asks less for one that it finds by itself.
+            end["rows"] = [
+                (row.operation, row.amount, row.state, row.memo, row.counterpart is None)
+                async for row in transactions(store)
+            ]
             return end
 
 
@@ -148,10 +160,17 @@ class MeltWorld(CashuWorld):
         return await Melt.of(wallet, mint.url, await mint.invoice(MELT_SAT))
 
 
-def issue(world: CashuWorld) -> Issue:
-    return Issue.model_validate_json(world.setting("action.json"))
+def issue(world: CashuWorld) -> Start:
+    action = Issue.model_validate_json(world.setting("action.json"))
+    return Start(action, action.opening)
 
 
 def melt(world: CashuWorld) -> Start:
     action = Melt.model_validate_json(world.setting("action.json"))
-    return Start(action, Changes(reserve=action.inputs))
+    return Start(action, action.opening)
+
+
+def _quote(action: str) -> list[str]:
+    """The secret name of what the action is about, where it is a quote."""
+    quote = json.loads(action).get("quote")
+    return [] if quote is None else [quote]

@@ -1,4 +1,4 @@
-"""`make sweep-cashu`: Issue and Melt at a real mint, crashed at every boundary and every pair, and every fault.
+"""`make sweep-cashu`: Issue, Melt and Swap at a real mint, crashed at every boundary and every pair, and every fault.
 
 In one process everything; killed with SIGKILL a choice, which the seed decides. The last line is for scripts.
 """
@@ -15,13 +15,18 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from tests.integration.cashu_swap_world import SwapWorld, swap
 from tests.integration.cashu_worlds import CashuWorld, MeltWorld, issue, melt
 from wallet_actions.testing.life import CrashKind
 from wallet_actions.testing.nutshell import MintConfig, NutshellMint
 from wallet_actions.testing.report import print_report, write_page
 from wallet_actions.testing.sweep import IN_PROCESS, Course, SweepReport, sweep
 
-ACTIONS: dict[str, tuple[Any, Any]] = {"Issue": (issue, CashuWorld), "Melt": (melt, MeltWorld)}
+ACTIONS: dict[str, tuple[Any, Any]] = {
+    "Issue": (issue, CashuWorld),
+    "Melt": (melt, MeltWorld),
+    "Swap": (swap, SwapWorld),
+}
 
 
 async def run(progress: Progress, wanted: argparse.Namespace) -> list[SweepReport]:

@@ -8,12 +8,15 @@ import sqlite3
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 
-from tests.integration.cashu_kit import KEYS, KEYSETS, MINT, MINT_QUOTE, RESTORE, Bank, Liar, Purse, app
-from wallet_actions.cashu import Issue
+from tests.integration.cashu_kit import KEYS, KEYSETS, MINT, MINT_QUOTE, RESTORE, Bank, Liar, Purse, app, plain
+from wallet_actions.cashu import Issue, MintClient
+from wallet_actions.cashu.errors import MintError
+from wallet_actions.cashu.facts import Transaction, TransactionState
 from wallet_actions.cashu.proofs import proof_of
 from wallet_actions.checkpoint import Status
 from wallet_actions.coins import CoinState
@@ -41,6 +44,7 @@ from wallet_actions.testing.proxy import (
 
 pytestmark = pytest.mark.anyio
 
+INFO = r"^/v1/info$"
 REFUSAL = json.dumps({"detail": "try again", "code": 11000}).encode()
 JSON = (("content-type", "application/json"),)
 FAULTS: dict[str, Fault] = {
@@ -71,7 +75,18 @@ async def test_a_paid_quote_becomes_coins(bank: Bank) -> None:
     assert (await purse.finish(issue)).outcome is Outcome.DONE
     assert sorted(coin.amount for coin in await purse.coins(CoinState.SPENDABLE)) == [4, 32, 64]
     assert await purse.story(issue) == ["start", "secrets_prepared", "mint_requested", "done"]
-    assert await purse.transactions() == {f"cashu_issue/{issue.id}": transaction_of(purse, 100)}
+    assert await purse.transactions() == {f"cashu_issue/{issue.id}": transaction_of(issue)}
+
+
+async def test_the_requests_of_a_smooth_issue(bank: Bank) -> None:
+    """No request that the protocol does not need: what is known of the mint is asked for once."""
+    async with FaultProxy(bank.mint.url) as proxy:
+        purse = await bank.purse(url=proxy.url)
+        await purse.fund(8)
+        before = len(proxy.records)
+        await purse.fund(100)
+        made = [f"{record.method} {record.path.partition('/bolt11/')[0]}" for record in proxy.records[before:]]
+    assert made == ["POST /v1/mint/quote/bolt11", "GET /v1/mint/quote", "POST /v1/mint/bolt11"]
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -109,17 +124,21 @@ async def test_an_invoice_that_nobody_paid_expires(bank: Bank) -> None:
     """A day after its end, by a clock that may be some hours ahead."""
     await bank.mint.set(fakewallet_brr=False)
     clock = FakeClock(datetime.now(UTC))
-    purse = await bank.purse(clock=clock)
+    liar = Liar()
+    purse = await bank.purse(clock=clock, liar=liar)
     issue = await purse.issue(8)
     assert issue.expires_at is not None
     assert (await purse.drive(issue)).outcome is Outcome.PARKED
+    clock.set_wall(issue.expires_at + timedelta(days=9))
+    assert (await purse.drive(issue)).outcome is Outcome.PARKED, "the mint's own clock says that it can be paid"
+    liar.lies[MINT_QUOTE] = lambda answer: answer  # and does not tell the time any more
     clock.set_wall(issue.expires_at + timedelta(hours=23))
     assert (await purse.drive(issue)).outcome is Outcome.PARKED
     clock.set_wall(issue.expires_at + timedelta(days=1, seconds=1))
     result = await purse.drive(issue)
     assert result.outcome is Outcome.FAILED
     assert (await purse.row(issue)).status is Status.FAILED
-    assert await purse.transaction(issue) == transaction_of(purse, 8, state="expired")
+    assert await purse.transaction(issue) == transaction_of(issue, state="expired")
 
 
 async def test_a_quote_paid_long_ago_is_still_collected(bank: Bank) -> None:
@@ -182,7 +201,7 @@ async def test_it_can_be_cancelled_while_unpaid(bank: Bank) -> None:
     assert await purse.operator.request_cancel(issue.key)
     assert (await purse.drive(issue)).outcome is Outcome.FAILED
     assert (await purse.row(issue)).status is Status.CANCELLED
-    assert await purse.transaction(issue) == transaction_of(purse, 8, state="cancelled")
+    assert await purse.transaction(issue) == transaction_of(issue, state="cancelled")
 
 
 async def test_a_cancel_that_comes_after_the_payment_is_refused(bank: Bank) -> None:
@@ -221,7 +240,7 @@ async def test_no_fault_of_a_request_costs_anything(bank: Bank, fault: Fault) ->
             assert fault in [record.fault for record in proxy.records], path
             assert result.outcome is Outcome.DONE
             assert await purse.spendable() == 21
-            assert await purse.transactions() == {f"cashu_issue/{issue.id}": transaction_of(purse, 21)}
+            assert await purse.transactions() == {f"cashu_issue/{issue.id}": transaction_of(issue)}
             assert set(await purse.story(issue)) == {"start", "secrets_prepared", "mint_requested", "done"} | (
                 {"retry"} if purse.events[-1].version > 3 else set()
             )
@@ -257,7 +276,7 @@ async def test_the_mint_dies_and_comes_back(mint: NutshellMint, bank: Bank, at: 
         await mint.restart()
         assert (await purse.finish(issue)).outcome is Outcome.DONE
     assert await purse.spendable() == 21
-    assert await purse.transaction(issue) == transaction_of(purse, 21)
+    assert await purse.transaction(issue) == transaction_of(issue)
 
 
 async def test_a_mint_that_died_between_signing_and_saying_so(tmp_path: Path) -> None:
@@ -318,7 +337,7 @@ async def test_the_keyset_is_retired_while_the_outputs_are_prepared(tmp_path: Pa
         assert (await purse.finish(issue)).outcome is Outcome.DONE
         assert await purse.spendable() == 100
         assert {json.loads(coin.payload)["id"] for coin in await purse.coins()} == {newer}
-        assert await purse.transaction(issue) == transaction_of(purse, 100)
+        assert await purse.transaction(issue) == transaction_of(issue)
 
 
 async def test_the_keyset_is_retired_in_the_middle_of_the_request(tmp_path: Path) -> None:
@@ -339,7 +358,7 @@ async def test_counters_that_were_used_before_are_passed_over(bank: Bank) -> Non
     assert (await second.finish(issue)).outcome is Outcome.DONE
     assert await second.spendable() == 77
     assert not {coin.id for coin in await first.coins()} & {coin.id for coin in await second.coins()}
-    assert await second.transaction(issue) == transaction_of(second, 77)
+    assert await second.transaction(issue) == transaction_of(issue)
     await first.fund(31)
     await second.fund(15)
 
@@ -358,11 +377,37 @@ async def test_used_counters_and_a_lost_answer(bank: Bank, lost: int) -> None:
     assert not {coin.id for coin in await first.coins()} & {coin.id for coin in await second.coins()}
 
 
+def without_locks(answer: dict[str, Any]) -> dict[str, Any]:
+    """A mint that does not have NUT-20."""
+    return {**answer, "nuts": {number: settings for number, settings in answer["nuts"].items() if number != "20"}}
+
+
+async def test_a_stolen_quote_is_worth_nothing(bank: Bank) -> None:
+    """NUT-20: its key follows from the seed; also after a crash, in which only the file is left."""
+    first = await bank.purse()
+    thief = await bank.purse()
+    issue = await first.issue(21)
+    assert issue.key_counter == 0
+    await thief.executor.start(issue)
+    for _ in range(5):
+        result = await thief.drive(issue)
+        assert result.outcome is Outcome.PARKED
+        assert "20008" in str(result.error)
+    async with MintClient(bank.mint.url, transport=plain()) as client:
+        outputs = [output.to_message() for output in thief.wallet.outputs(await keyset_of(client), 900, (1, 4, 16))]
+        with pytest.raises(MintError, match="20008"):
+            await client.mint(issue.quote.get_secret_value(), outputs)
+    purse = await bank.purse(like=first, path=first.path)
+    assert (await purse.finish(issue)).outcome is Outcome.DONE
+    assert (await purse.issue(1)).key_counter == 1, "another key for each quote"
+    assert await purse.spendable() == 21
+
+
 @pytest.mark.parametrize("phase", ["unpaid", "mint_requested"])
 async def test_a_quote_that_somebody_else_collected(bank: Bank, phase: str) -> None:
-    """L-D7: a clear end, but not at the first word of it."""
+    """L-D7: a clear end, but not at the first word of it. The quote is not locked: the mint has no NUT-20."""
     async with FaultProxy(bank.mint.url) as proxy:
-        purse = await bank.purse(url=proxy.url)
+        purse = await bank.purse(url=proxy.url, liar=Liar({INFO: without_locks}))
         thief = await bank.purse()
         issue = await purse.issue(16)
         if phase == "mint_requested":
@@ -375,7 +420,7 @@ async def test_a_quote_that_somebody_else_collected(bank: Bank, phase: str) -> N
     assert result.outcome is Outcome.FAILED
     assert "issued to another wallet" in str(result.error)
     assert await purse.coins() == []
-    assert await purse.transaction(issue) == transaction_of(purse, 16, state="failed")
+    assert await purse.transaction(issue) == transaction_of(issue, state="failed")
 
 
 async def test_a_stolen_quote_and_used_counters(bank: Bank) -> None:
@@ -383,7 +428,7 @@ async def test_a_stolen_quote_and_used_counters(bank: Bank) -> None:
     first = await bank.purse()
     await first.fund(16, 8, 4, 2, 1)
     async with FaultProxy(bank.mint.url) as proxy:
-        second = await bank.purse(like=first, url=proxy.url)
+        second = await bank.purse(like=first, url=proxy.url, liar=Liar({INFO: without_locks}))
         thief = await bank.purse()
         issue = await second.issue(31)  # 1, 2, 4, 8, 16
         proxy.use(Rule(ResetBefore(), path=MINT))
@@ -453,7 +498,7 @@ async def test_what_the_mint_refuses_is_refused_before_anything_is_written(bank:
             with pytest.raises(TransientError):
                 await cashu.issue(proxy.url, 10)
     assert await purse.actions() == []
-    assert await purse.store.counters() == before
+    assert set((await purse.store.counters()).items()) - set(before.items()) == {("cashu-quote-key", 1)}
 
 
 async def test_a_whole_app_issues_and_tells_what_it_owns(bank: Bank) -> None:
@@ -496,12 +541,21 @@ async def test_the_search_for_secrets_finds_them(mint: NutshellMint, tmp_path: P
         purse.results.clear()
 
 
-def transaction_of(purse: Purse, amount: int, *, state: str = "done") -> dict[str, object]:
-    return {
-        "operation": "cashu_issue",
-        "mint": purse.mint_url,
-        "unit": "sat",
-        "amount": amount,
-        "fee": 0,
-        "state": state,
-    }
+async def keyset_of(client: MintClient) -> str:
+    return next(keyset.id for keyset in await client.keysets() if keyset.active and keyset.unit == "sat")
+
+
+def transaction_of(issue: Issue, *, state: str = "done") -> dict[str, object]:
+    """The row of an issue, which says the same whatever happened on its way."""
+    row = Transaction(
+        operation="cashu_issue",
+        id=issue.id,
+        mint=issue.mint,
+        unit="sat",
+        amount=issue.amount,
+        fee=0,
+        state=TransactionState(state),
+        at=issue.asked_at,
+        counterpart=issue.request,
+    )
+    return row.model_dump(mode="json", exclude_none=True)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final, Self, TypeVar
 from urllib.parse import quote as escape
 
@@ -76,6 +76,11 @@ class MintClient:
     def url(self) -> str:
         """The mint's address, in the one form that names its account."""
         return self._url
+
+    @property
+    def told_time(self) -> datetime | None:
+        """What time it was at the mint when it answered last, to the second; None where it does not say."""
+        return self._http.told_time
 
     @property
     def is_direct(self) -> bool:

@@ -16,18 +16,33 @@ from dataclasses import dataclass
 from math import gcd
 from typing import Final
 
-from wallet_actions.cashu.selection import InsufficientFundsError, input_fee
+from wallet_actions.cashu.errors import InsufficientFundsError
 from wallet_actions.coins import Coin
 
 FeeOf = Callable[[Coin], int]
 """What it costs to spend a coin, in thousandths of the unit."""
 
+MOST_EXTRA_COINS: Final = 4
+"""A match may take so many coins more than are needed: with more, it costs more to handle than the change it saves."""
+
 MOST_EXACT_COINS: Final = 64
-"""A match of more coins than this is passed over: it would cost more to handle than the change that it saves."""
+"""Coins that are sent as they are, are at most so many: a token has to be carried, and shown as a QR code."""
+
+MOST_INPUTS: Final = 1_000
+"""How many coins mints take in one request."""
 
 _UNIT: Final = 1000
 _STEPS: Final = 2_000
 _MOST_CLASSES: Final = 250  # each may take one level of recursion
+
+
+def input_fee(fees_ppk: Iterable[int]) -> int:
+    """What it costs to spend some coins together: the sum of their fees, rounded up to the next whole unit (NUT-02).
+
+    Args:
+        fees_ppk: of each coin, in thousandths of the unit.
+    """
+    return (sum(fees_ppk) + 999) // 1000
 
 
 def select(
@@ -35,8 +50,9 @@ def select(
 ) -> tuple[Coin, ...]:
     """Choose coins that cover an amount and their own input fees (L-C9).
 
-    A match without change comes first, of as few coins as possible. Failing that, as few coins as cover it; among
-    those sets, the one with the most coins of retired keysets; among those, the one with the least left over.
+    A match without change comes first, of as few coins as possible, if it takes at most `MOST_EXTRA_COINS` more than
+    the fewest that cover the amount. Failing that, the fewest; among those sets, the one with the most coins of retired
+    keysets; among those, the one with the least left over.
 
     Args:
         coins: those that are free. Ones that cost as much to spend as they are worth are left alone.
@@ -58,7 +74,7 @@ def select(
         worthwhile = (coin for kind in classes for coin in kind.coins)
         fee = input_fee(fee_of(coin) for coin in worthwhile)
         raise InsufficientFundsError(amount + fee, sum(coin.amount for coin in pool))
-    taken = _match(classes, target) or _least_left_over(classes, target, fewest)
+    taken = _match(classes, target, fewest + MOST_EXTRA_COINS) or _least_left_over(classes, target, fewest)
     return _coins(classes, taken)
 
 
@@ -72,10 +88,17 @@ def exact(
             value counts, and whoever receives them bears the fees.
 
     Returns:
-        The coins, by id, as few as possible and at most `MOST_EXACT_COINS`; None where no match was found.
+        The coins, by id, as few as possible; None where no match was found, or only one of too many coins: more than
+        `MOST_EXTRA_COINS` beyond what a swap would make of the amount, and beyond the fewest that cover it; or more
+        than `MOST_EXACT_COINS`.
     """
     classes = _classes(coins, fee_of, is_retired)
-    taken = _match(classes, amount * _UNIT)
+    target = amount * _UNIT
+    fewest = _fewest(classes, target)
+    if fewest is None:
+        return None
+    swapped = amount.bit_count()  # denominations are powers of two
+    taken = _match(classes, target, min(max(fewest, swapped) + MOST_EXTRA_COINS, MOST_EXACT_COINS))
     return None if taken is None else _coins(classes, taken)
 
 
@@ -124,11 +147,11 @@ def _fewest(classes: Sequence[_Class], target: int) -> int | None:
     return None
 
 
-def _match(classes: Sequence[_Class], target: int) -> _Taken | None:
-    """The fewest coins that leave less than one unit over."""
+def _match(classes: Sequence[_Class], target: int, most: int) -> _Taken | None:
+    """The fewest coins, and no more than some, that leave less than one unit over."""
     if len(classes) > _MOST_CLASSES:
         return None
-    search = _Match(classes)
+    search = _Match(classes, most)
     search.descend(0, target, 0)
     return search.best
 
@@ -136,10 +159,10 @@ def _match(classes: Sequence[_Class], target: int) -> _Taken | None:
 class _Match:
     """Takes as many as fit of each class, from the largest down, and steps back where that leads nowhere."""
 
-    def __init__(self, classes: Sequence[_Class]) -> None:
+    def __init__(self, classes: Sequence[_Class], most: int) -> None:
         self.best: _Taken | None = None
-        self._classes = [(kind.worth, min(len(kind.coins), MOST_EXACT_COINS)) for kind in classes]
-        self._most = MOST_EXACT_COINS
+        self._classes = [(kind.worth, min(len(kind.coins), most)) for kind in classes]
+        self._most = most
         self._steps = _STEPS
         self._taken = [0] * len(classes)
         self._failed: dict[tuple[int, int], int] = {}

@@ -30,7 +30,8 @@ MAX_COUNTER: Final = {KeysetVersion.V1: 2**31 - 1, KeysetVersion.V2: 2**63 - 1}
 
 _HARDENED: Final = 2**31
 _PURPOSE: Final = 129372
-_QUOTE_PURPOSE: Final = 129373
+_KEY_PURPOSE: Final = 129373
+_RECEIVING, _QUOTE = 10, 20
 _LOCKED_DOMAIN: Final = b"wallet_actions/cashu/locked"
 _SALT: Final = re.compile(r"[0-9a-f]{32,128}")
 _FINGERPRINT_DOMAIN: Final = b"wallet_actions/cashu/fingerprint"
@@ -159,11 +160,33 @@ class Seed:
         """
         if type(counter) is not int or not 0 <= counter < _HARDENED:
             raise UsageError("the counter of a quote's key must be an integer from 0 to 2^31 - 1")
-        node = _Node.of(b"Bitcoin seed", self._seed)
-        for step in (_QUOTE_PURPOSE, 20, 0, 0):
-            node = node.hardened(step)
-        (key,) = node.plain_keys(counter)
+        (key,) = self._key_node(_QUOTE).plain_keys(counter)
         return key
+
+    def receiving_keys(self, first: int, count: int) -> tuple[bytes, ...]:
+        """The private keys that senders lock coins to for this wallet: `m/129373'/10'/0'/0'/counter`.
+
+        Args:
+            first: the first counter, 0 … 2^31 - 1; another one for each payment, since a key that is shown twice ties
+                the payments together.
+            count: how many, one after another, ≥ 0.
+
+        Returns:
+            32 bytes each.
+
+        Raises:
+            UsageError: a counter out of range.
+        Source: NUT-11.
+        """
+        if not 0 <= first <= first + count <= _HARDENED:
+            raise UsageError("the counter of a receiving key must be an integer from 0 to 2^31 - 1")
+        return self._key_node(_RECEIVING).plain_keys(*range(first, first + count))
+
+    def _key_node(self, use: int) -> _Node:
+        node = _Node.of(b"Bitcoin seed", self._seed)
+        for step in (_KEY_PURPOSE, use, 0, 0):
+            node = node.hardened(step)
+        return node
 
     def _keyset_node(self, keyset_id: str) -> _Node:
         if keyset_id not in self._keysets:

@@ -3,20 +3,28 @@
 A mint that has just come back from a crash, or that answers from a copy which lags behind, says for a moment what is
 not so (L-P6). Such an answer parks the action; the count of them is in its phase, so it survives a restart, and an
 outage in between does not make the next answer more credible.
+
+Coins that a mint calls pending are another matter: only the mint can end that. One that died in the act holds them for
+ever, so after a while the action is stuck, its coins kept apart, until a person asks it to look again (L-C7).
 """
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
+from pydantic import AwareDatetime
+
 from wallet_actions.action import Action, Phase
-from wallet_actions.errors import TransientError
+from wallet_actions.errors import InvariantError, TransientError
 from wallet_actions.transition import Done, Failed, Park
 
 ActionT = TypeVar("ActionT", bound=Action[Any, Any, Any])
 EndingT = TypeVar("EndingT", bound="Done[Any] | Failed")
 
 TIMES_TO_BELIEVE = 3
+PATIENCE = timedelta(hours=1)
+SHORTEST_LOOK, LONGEST_LOOK = timedelta(seconds=1), timedelta(minutes=5)
 
 
 class DoubtfulPhase(Phase):
@@ -27,6 +35,16 @@ class DoubtfulPhase(Phase):
     """
 
     doubts: int = 0
+
+
+class HeldPhase(DoubtfulPhase):
+    """A phase in which the mint may hold coins of the action as pending.
+
+    Attributes:
+        held_since: when it was first seen to, without a break.
+    """
+
+    held_since: AwareDatetime | None = None
 
 
 def doubted(action: ActionT, reason: str, ending: EndingT) -> Park[ActionT] | EndingT:
@@ -41,5 +59,28 @@ def doubted(action: ActionT, reason: str, ending: EndingT) -> Park[ActionT] | En
     doubts = phase.doubts + 1
     if doubts >= TIMES_TO_BELIEVE:
         return ending
-    again = type(phase).model_validate({**phase.__dict__, "doubts": doubts})
+    no_hold = {"held_since": None} if isinstance(phase, HeldPhase) else {}
+    again = type(phase).model_validate({**phase.__dict__, "doubts": doubts, **no_hold})
     return Park(action.at(again), wake_after=action.retry.delay(doubts), error=TransientError(reason))
+
+
+def held(action: ActionT, reason: str, now: datetime) -> Park[ActionT]:
+    """Look again later at coins that the mint holds as pending, or of which it says what cannot be.
+
+    Args:
+        action: in a `HeldPhase`.
+        reason: what the mint says, for the user.
+    Raises:
+        InvariantError: it has held them for an hour. The action is stuck then, and its coins are kept apart.
+    """
+    phase = action.phase
+    since = phase.held_since or now
+    if now - since >= PATIENCE:
+        raise InvariantError(
+            f"stuck at the mint: {reason} (since {since:%Y-%m-%d %H:%M} UTC). Only its operator can end that. "
+            "The coins are kept apart; retry the action to look again",
+            rule="stuck at the mint",
+        )
+    again = type(phase).model_validate({**phase.__dict__, "held_since": since})
+    delay = min(max((now - since) / 4, SHORTEST_LOOK), LONGEST_LOOK)
+    return Park(action.at(again), wake_after=delay, error=TransientError(reason))

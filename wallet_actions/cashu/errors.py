@@ -2,7 +2,12 @@
 
     RejectedError
     ├── MintError               the mint answered with an error of the protocol (4xx, code, detail)
-    └── WrongQuoteError         the quote on offer is not the one asked for; no money has moved
+    ├── WrongQuoteError         the quote on offer is not the one asked for; no money has moved
+    ├── InsufficientFundsError  the free coins do not cover an amount and its fees
+    └── TokenRefusedError       a token that is not taken: the wrong mint, forged, worth less than its fee, ours already
+        ├── TokenLockedError    its coins cannot be unlocked, or not yet
+        ├── TokenSpentError     it has been spent already
+        └── TokenReceivedError  this wallet has received it before
     TransientError
     ├── MintUnreachableError    no connection: the request was never sent
     └── MintLiedError           the answer breaks the protocol; nothing of it was taken over
@@ -18,6 +23,7 @@ changed nothing.
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from typing import Final
 
 from wallet_actions.errors import RejectedError, TransientError, WalletActionError
@@ -51,6 +57,55 @@ class MintError(RejectedError):
 
 class WrongQuoteError(RejectedError):
     """The mint offers another quote than the one asked for. It was not taken, and a quote by itself moves no money."""
+
+
+class InsufficientFundsError(RejectedError):
+    """The coins that are free do not cover the amount and what it costs to spend them.
+
+    Attributes:
+        needed: amount and fees, in the smallest unit.
+        available: what the free coins come to.
+    """
+
+    def __init__(self, needed: int, available: int) -> None:
+        super().__init__(f"not enough funds: {needed} needed, {available} available")
+        self.needed = needed
+        self.available = available
+
+
+class TokenRefusedError(RejectedError):
+    """A token is not taken. Nothing of it was spent."""
+
+
+class TokenLockedError(TokenRefusedError):
+    """The coins of a token are locked, and this wallet cannot unlock them, or not yet.
+
+    Attributes:
+        opens_at: when it can; None for never.
+    """
+
+    def __init__(self, reason: str, opens_at: datetime | None = None) -> None:
+        super().__init__(reason if opens_at is None else f"{reason}; they open at {opens_at:%Y-%m-%d %H:%M} UTC")
+        self.opens_at = opens_at
+
+
+class TokenSpentError(TokenRefusedError):
+    """A token has been spent already: by whoever gave it, or by another of its holders."""
+
+
+class TokenReceivedError(TokenRefusedError):
+    """This wallet has received a token before; it is not paid twice.
+
+    Attributes:
+        id: of the action that received it, which has the outcome.
+        amount, unit: what came in then.
+    """
+
+    def __init__(self, id: str, amount: int, unit: str) -> None:
+        super().__init__(f"this wallet has received the token already: {amount} {unit}")
+        self.id = id
+        self.amount = amount
+        self.unit = unit
 
 
 class MintUnreachableError(TransientError):

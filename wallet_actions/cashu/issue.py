@@ -9,61 +9,47 @@ so the outputs are known whatever happens to the answer (L-S6, L-P1). Once the r
 at its word: the quote is read, then the signatures are asked for (NUT-09), and only a quote that was issued without all
 of our outputs being signed is a failure (L-C6, L-P2), when the mint says so again and again.
 
-"Expired" is a day after the quote's end, and after one more look at it: the end is told by the mint's clock and
-compared with the device's, which may be hours ahead.
+"Expired" is a day after the quote's end, by the device's clock and by the mint's, and after one more look at it.
 """
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Self, assert_never
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any, ClassVar, Self, assert_never
 
 from pydantic import AwareDatetime, BaseModel, SecretStr
 
-from wallet_actions.action import PERSISTED, Action, Phase
+from wallet_actions.action import PERSISTED, Action, Phase, Upgrade
 from wallet_actions.cashu.amounts import split
 from wallet_actions.cashu.doubt import DoubtfulPhase, doubted
 from wallet_actions.cashu.errors import MintError
-from wallet_actions.cashu.facts import transaction_fact
+from wallet_actions.cashu.facts import TransactionState, transaction_fact
+from wallet_actions.cashu.mint_quotes import (
+    DLEQ,
+    OUTPUTS_USED,
+    RESTORE,
+    Claim,
+    ask,
+    have_signed,
+    in_order,
+    is_complete,
+    is_over,
+)
 from wallet_actions.cashu.outputs import Output, unblind_all
-from wallet_actions.cashu.proofs import Amount, coin_of
+from wallet_actions.cashu.plan import OutputPlan
+from wallet_actions.cashu.proofs import Amount, BlindSignature, coin_of
 from wallet_actions.cashu.quotes import MintQuoteState
 from wallet_actions.cashu.wallet import CashuWallet, moment, public_id
 from wallet_actions.errors import RejectedError, TransientError
 from wallet_actions.transition import Changes, Done, Failed, Next, Park, Transition
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from wallet_actions.cashu.proofs import BlindSignature
-
 EXPIRY_GRACE = timedelta(days=1)
 GIVE_UP_AFTER = timedelta(days=7)
 SHORTEST_POLL, LONGEST_POLL = timedelta(seconds=1), timedelta(minutes=1)
 LONGEST_POLL_EXPIRED = timedelta(hours=1)
-RESTORE, DLEQ = 9, 12  # the parts of the protocol that a lost answer, and an unverified coin, call for
-OUTPUTS_USED = frozenset({11003, 11004})  # signed, or about to be signed, for another request
 HASTY_PLANS = 3
 ISSUED_ELSEWHERE = "the quote was issued to another wallet"
-
-
-class OutputPlan(BaseModel):
-    """Outputs that a request carries, to be made again from the seed.
-
-    Attributes:
-        first_counter: of the first one.
-        amounts: in the order of the request.
-    """
-
-    model_config = PERSISTED
-
-    keyset_id: str
-    first_counter: int
-    amounts: tuple[int, ...]
-
-    def outputs(self, wallet: CashuWallet) -> tuple[Output, ...]:
-        """The outputs: the same ones each time (L-S7)."""
-        return wallet.outputs(self.keyset_id, self.first_counter, self.amounts)
 
 
 class Unpaid(DoubtfulPhase):
@@ -99,7 +85,9 @@ class Issued(BaseModel):
     amount: int
 
 
-class Issue(Action[CashuWallet, Unpaid | SecretsPrepared | MintRequested, Issued], kind="cashu_issue"):
+class Issue(
+    Action[CashuWallet, Unpaid | SecretsPrepared | MintRequested, Issued], kind="cashu_issue", schema_version=2
+):
     """Turn a paid quote of a mint into coins.
 
     Attributes:
@@ -109,7 +97,10 @@ class Issue(Action[CashuWallet, Unpaid | SecretsPrepared | MintRequested, Issued
         asked_at: when the quote was made.
         expires_at: until when it can be paid, by the mint's clock; None where the mint does not say. It is looked up
             for a day longer, more and more rarely.
+        key_counter: of the key that the quote is locked to (NUT-20); None where it is not.
     """
+
+    upgrades: ClassVar[Mapping[int, Upgrade]] = {1: lambda state: {**state, "key_counter": None}}
 
     mint: str
     unit: str
@@ -118,6 +109,7 @@ class Issue(Action[CashuWallet, Unpaid | SecretsPrepared | MintRequested, Issued
     request: str
     asked_at: AwareDatetime
     expires_at: AwareDatetime | None = None
+    key_counter: int | None = None
 
     @classmethod
     async def of(cls, wallet: CashuWallet, mint_url: str, amount: int, unit: str = "sat") -> Self:
@@ -132,7 +124,7 @@ class Issue(Action[CashuWallet, Unpaid | SecretsPrepared | MintRequested, Issued
         mint = wallet.mint(mint_url)
         await mint.require(RESTORE, DLEQ)
         split(amount, (await mint.active_keyset(unit)).denominations)  # once it is paid it is too late to find out
-        quote = await mint.client.create_mint_quote(amount, unit)
+        quote, key_counter = await ask(wallet, mint, amount, unit)
         return cls(
             mint=mint.url,
             unit=unit,
@@ -141,6 +133,7 @@ class Issue(Action[CashuWallet, Unpaid | SecretsPrepared | MintRequested, Issued
             request=quote.request,
             asked_at=wallet.clock.now(),
             expires_at=moment(quote.expiry),
+            key_counter=key_counter,
             phase=Unpaid(),
         )
 
@@ -173,47 +166,42 @@ class Issue(Action[CashuWallet, Unpaid | SecretsPrepared | MintRequested, Issued
         quote = await wallet.mint(self.mint).client.mint_quote(self.quote.get_secret_value())
         if quote.state is not MintQuoteState.UNPAID:
             return None
-        return Failed("given up before it was paid", changes=self._outcome("cancelled"))
+        return Failed("given up before it was paid", changes=self._outcome(TransactionState.CANCELLED))
 
     async def _wait_for_payment(self, wallet: CashuWallet) -> Transition[Self, Issued]:
-        now = wallet.clock.now()
+        now, client = wallet.clock.now(), wallet.mint(self.mint).client
         try:
-            quote = await wallet.mint(self.mint).client.mint_quote(self.quote.get_secret_value())
+            quote = await client.mint_quote(self.quote.get_secret_value())
         except MintError as refusal:
-            if now <= (self.expires_at or self.asked_at) + GIVE_UP_AFTER:
+            end = self.expires_at or self.asked_at
+            if not is_over(end, self.asked_at, GIVE_UP_AFTER, now=now, told_time=client.told_time):
                 raise
-            return doubted(self, str(refusal), Failed(refusal, changes=self._outcome("failed")))
+            return doubted(self, str(refusal), Failed(refusal, changes=self._outcome(TransactionState.FAILED)))
         match quote.state:
             case MintQuoteState.PAID:
                 return Next(self.at(SecretsPrepared(plan=await self._plan(wallet))))
             case MintQuoteState.ISSUED:
                 return self._issued_elsewhere()
-            case MintQuoteState.UNPAID if self.expires_at is not None and now > self._expiry(self.expires_at):
-                return Failed("the invoice expired unpaid", changes=self._outcome("expired"))
+            case MintQuoteState.UNPAID if self.expires_at is not None and is_over(
+                self.expires_at, self.asked_at, EXPIRY_GRACE, now=now, told_time=client.told_time
+            ):
+                return Failed("the invoice expired unpaid", changes=self._outcome(TransactionState.EXPIRED))
             case _:
                 is_expired = self.expires_at is not None and now > self.expires_at
                 longest = LONGEST_POLL_EXPIRED if is_expired else LONGEST_POLL
                 return Park(self, wake_after=min(max((now - self.asked_at) / 10, SHORTEST_POLL), longest))
 
-    def _expiry(self, expires_at: datetime) -> datetime:
-        # A clock that is days ahead finds the quote expired when it is asked for; what has passed since, it knows.
-        return max(expires_at, self.asked_at) + EXPIRY_GRACE
-
     async def _plan(self, wallet: CashuWallet) -> OutputPlan:
         keyset = await wallet.mint(self.mint).active_keyset(self.unit)
-        amounts = split(self.amount, keyset.denominations)
-        first_counter = await wallet.allocate(keyset.id, len(amounts))
-        return OutputPlan(keyset_id=keyset.id, first_counter=first_counter, amounts=amounts)
+        return await OutputPlan.of(wallet, keyset, split(self.amount, keyset.denominations))
 
     async def _request(
         self, wallet: CashuWallet, plan: OutputPlan, earlier: tuple[OutputPlan, ...]
     ) -> Transition[Self, Issued]:
-        mint = wallet.mint(self.mint)
         outputs = plan.outputs(wallet)
+        claim = Claim(self.quote.get_secret_value(), self.amount, self.key_counter)
         try:
-            signatures = await mint.client.mint(
-                self.quote.get_secret_value(), [output.to_message() for output in outputs]
-            )
+            signatures = await have_signed(wallet, wallet.mint(self.mint), [claim], outputs)
         except (MintError, TransientError) as error:
             return await self._look_up(wallet, plan, earlier, error)
         return await self._done(wallet, plan, outputs, signatures)
@@ -235,9 +223,9 @@ class Issue(Action[CashuWallet, Unpaid | SecretsPrepared | MintRequested, Issued
             for attempt in (plan, *earlier):
                 outputs = attempt.outputs(wallet)
                 found = await client.restore([output.to_message() for output in outputs])
-                if not _is_complete(outputs, found):
+                if not is_complete(outputs, found):
                     continue
-                done = await self._done(wallet, attempt, outputs, _in_order(outputs, found))
+                done = await self._done(wallet, attempt, outputs, in_order(outputs, found))
                 # A mint that dies between signing and saying so leaves its quote pending for ever (L-C7).
                 return done if quote.state is MintQuoteState.ISSUED else doubted(self, "the mint is signing", done)
         if quote.state is MintQuoteState.ISSUED:
@@ -270,7 +258,7 @@ class Issue(Action[CashuWallet, Unpaid | SecretsPrepared | MintRequested, Issued
         return Park(moved, wake_after=self.retry.delay(len(earlier)), error=TransientError(str(refusal)))
 
     def _issued_elsewhere(self) -> Transition[Self, Issued]:
-        return doubted(self, ISSUED_ELSEWHERE, Failed(ISSUED_ELSEWHERE, changes=self._outcome("failed")))
+        return doubted(self, ISSUED_ELSEWHERE, Failed(ISSUED_ELSEWHERE, changes=self._outcome(TransactionState.FAILED)))
 
     async def _done(
         self, wallet: CashuWallet, plan: OutputPlan, outputs: Sequence[Output], signatures: Sequence[BlindSignature]
@@ -278,20 +266,22 @@ class Issue(Action[CashuWallet, Unpaid | SecretsPrepared | MintRequested, Issued
         keyset = await wallet.mint(self.mint).keyset(plan.keyset_id)
         proofs = unblind_all(outputs, signatures, keyset)
         coins = [coin_of(proof, mint_url=self.mint, unit=self.unit) for proof in proofs]
-        changes = self._outcome("done", add=coins)
+        changes = self._outcome(TransactionState.DONE, add=coins)
         return Done(Issued(mint=self.mint, unit=self.unit, amount=self.amount), changes=changes)
 
-    def _outcome(self, state: str, **changes: Any) -> Changes:
-        fact = transaction_fact(self.key, mint=self.mint, unit=self.unit, amount=self.amount, fee=0, state=state)
+    @property
+    def opening(self) -> Changes:
+        """What goes with its start: its row in the history."""
+        return self._outcome(TransactionState.PENDING)
+
+    def _outcome(self, state: TransactionState, **changes: Any) -> Changes:
+        fact = transaction_fact(
+            self.key,
+            mint=self.mint,
+            unit=self.unit,
+            amount=self.amount,
+            state=state,
+            at=self.asked_at,
+            counterpart=self.request,
+        )
         return Changes(facts=[fact], **changes)
-
-
-def _is_complete(outputs: Sequence[Output], found: Mapping[str, BlindSignature]) -> bool:
-    """Whether all were signed for what they are worth; an earlier use of the counters may have signed for another."""
-    return all(
-        output.blinded_message in found and found[output.blinded_message].amount == output.amount for output in outputs
-    )
-
-
-def _in_order(outputs: Sequence[Output], found: Mapping[str, BlindSignature]) -> list[BlindSignature]:
-    return [found[output.blinded_message] for output in outputs]

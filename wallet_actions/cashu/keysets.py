@@ -105,7 +105,7 @@ def choose_keyset(keysets: Iterable[KeysetInfo], unit: str, *, now: datetime) ->
     """
     usable = [keyset for keyset in keysets if keyset.unit == unit and keyset.is_usable(now)]
     if not usable:
-        raise RejectedError("the mint has no keyset in use for this unit that this wallet knows how to use")
+        raise RejectedError(f"the mint has no keyset in use for the unit {unit!r} that this wallet knows how to use")
     return min(
         usable, key=lambda keyset: (keyset.input_fee_ppk, keyset_version(keyset.id) is KeysetVersion.V1, keyset.id)
     )

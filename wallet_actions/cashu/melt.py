@@ -12,124 +12,100 @@ is written before the request leaves. From then on no answer is taken at its wor
 checked (L-C5, L-C6). A refusal counts as a failure only with both proofs in hand, read after it: the quote is unpaid,
 and every coin is unspent; and, where we do not know its reason, only when it is repeated. A lost answer proves nothing;
 the same request is sent again. "Rolled back" is one write: failed, and the coins free again.
+
+A copy of the request whose answer never came may arrive later still, and be carried out then. Where there was one, the
+way to "rolled back" leads through `reclaiming`: the coins are swapped for new ones, so that it finds them spent.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Self, assert_never
+from types import MappingProxyType
+from typing import Any, ClassVar, Self, assert_never
 
-from pydantic import AwareDatetime, BaseModel, SecretStr
+from pydantic import AwareDatetime, SecretStr
 
-from wallet_actions.action import PERSISTED, Action, Phase
+from wallet_actions.action import Action, Upgrade
 from wallet_actions.cashu.amounts import blank_output_count
 from wallet_actions.cashu.answers import SpendState
-from wallet_actions.cashu.doubt import DoubtfulPhase, doubted
-from wallet_actions.cashu.errors import MintError, MintLiedError, WrongQuoteError
-from wallet_actions.cashu.facts import payment_proof_fact, transaction_fact
-from wallet_actions.cashu.outputs import BLANK_AMOUNT, Output, unblind_change
-from wallet_actions.cashu.proofs import Amount, BlindSignature, Proof, coin_of
+from wallet_actions.cashu.doubt import doubted, held
+from wallet_actions.cashu.errors import MintError, MintUnreachableError
+from wallet_actions.cashu.exchange import HeldAtMint, OtherOutputs, Refused, Swapped, fee_for, swap
+from wallet_actions.cashu.facts import TransactionState, payment_proof_fact, transaction_fact
+from wallet_actions.cashu.melt_change import collect
+from wallet_actions.cashu.melt_phases import MeltRequested, Paid, PaymentPending, ProofsReserved, Reclaiming, SentPhase
+from wallet_actions.cashu.melt_quotes import require_amount, require_fee
+from wallet_actions.cashu.plan import SwapPlan
+from wallet_actions.cashu.proofs import Amount, Proof, coin_of
 from wallet_actions.cashu.quotes import MeltQuote, MeltQuoteState
 from wallet_actions.cashu.wallet import CashuWallet, moment, public_id
-from wallet_actions.coins import MAX_AMOUNT, Coin, CoinState
+from wallet_actions.coins import Coin, CoinState
 from wallet_actions.errors import ConfigurationError, InvariantError, RejectedError, TransientError
-from wallet_actions.transition import Changes, Done, Failed, Next, Park, Transition
+from wallet_actions.transition import Changes, Done, Failed, Failure, Next, Park, Transition
 
 CHECK, RESTORE, DLEQ = 7, 9, 12  # the parts of the protocol that proof, a lost answer and change call for
 PAYMENT_FAILED = 20004
 OUTPUTS_USED = frozenset({11003, 11004})  # signed, or about to be signed, for another request
 SHORTEST_POLL, LONGEST_POLL = timedelta(seconds=1), timedelta(minutes=1)
 MOST_PLANS = 2
-FEE_ALWAYS_ACCEPTED, FEE_SHARE_ACCEPTED = 100, 10  # in the unit; one in so many of the amount
-NO_PREIMAGE = frozenset({"", "0" * 64})
-INVOICE = re.compile(r"ln[a-z]+?(?:(\d+)([munp]?))?1[ac-hj-np-z02-9]+")
-PICO = {"": 10**12, "m": 10**9, "u": 10**6, "n": 10**3, "p": 1}  # of a bitcoin
-PICO_OF_UNIT = {"sat": 10_000, "msat": 10}
 
 
-class ProofsReserved(Phase):
-    """The coins are held; the mint knows nothing yet."""
-
-
-class MeltRequested(DoubtfulPhase):
-    """The request may have reached the mint.
-
-    Attributes:
-        keyset_id, first_counter, blanks: the blank outputs for the change; no change is possible where `blanks` is 0.
-    """
-
-    keyset_id: str
-    first_counter: int
-    blanks: int
-
-
-class PaymentPending(DoubtfulPhase):
-    """The mint said that the payment is under way. Attributes as in `MeltRequested`.
-
-    Attributes:
-        since: when it said so first.
-    """
-
-    keyset_id: str
-    first_counter: int
-    blanks: int
-    since: AwareDatetime
-
-
-class Paid(BaseModel):
-    """What a `Melt` ends with.
-
-    Attributes:
-        amount: what the invoice asked for, in the unit.
-        fee: what was paid on top: for the payment and for spending the coins; negative where the mint gave more change
-            than was due.
-        preimage: the receipt, where the mint gave one; sensitive.
-    """
-
-    model_config = PERSISTED
-
-    amount: int
-    fee: int
-    preimage: SecretStr | None = None
-
-
-class Melt(Action[CashuWallet, ProofsReserved | MeltRequested | PaymentPending, Paid], kind="cashu_melt"):
+class Melt(
+    Action[CashuWallet, ProofsReserved | MeltRequested | PaymentPending | Reclaiming, Paid],
+    kind="cashu_melt",
+    schema_version=2,
+):
     """Pay an invoice with coins of a mint.
 
-    Start it with its coins: `engine.start(melt, Changes(reserve=melt.inputs))`.
+    Start it with its coins: `engine.start(melt, melt.opening)`.
 
     Attributes:
         mint: its URL, in the form that names its account.
         quote: the quote's id; sensitive.
         request: the invoice.
+        partial_msat: the part of the invoice that is paid here, while other mints pay the rest (NUT-15); None for all.
         fee_reserve: what the payment may cost.
         inputs: the ids of the coins, sorted: chosen once, so that a repeated request is the same one (L-S7).
         input_total, input_fee: what they are worth, and what spending them costs.
         expires_at: until when the mint's offer stands; None where it does not say.
+        asked_at: when the offer was asked for; None in checkpoints that were written before it was kept.
     """
+
+    upgrades: ClassVar[Mapping[int, Upgrade]] = MappingProxyType(
+        {1: lambda state: {**state, "asked_at": None, "partial_msat": None}}
+    )
 
     mint: str
     unit: str
     amount: Amount
     quote: SecretStr
     request: str
+    partial_msat: int | None = None
     fee_reserve: int
     inputs: tuple[str, ...]
     input_total: Amount
     input_fee: int
     expires_at: AwareDatetime | None = None
+    asked_at: AwareDatetime | None = None
 
     @classmethod
     async def of(
-        cls, wallet: CashuWallet, mint_url: str, request: str, unit: str = "sat", *, max_fee: int | None = None
+        cls,
+        wallet: CashuWallet,
+        mint_url: str,
+        request: str,
+        unit: str = "sat",
+        *,
+        max_fee: int | None = None,
+        partial_msat: int | None = None,
     ) -> Self:
         """Ask a mint what paying an invoice costs, and choose the coins. Nothing is written or reserved yet.
 
         Args:
             max_fee: the largest fee reserve to accept, in the unit, without the fee for spending the coins; by default
                 a tenth of the amount, or 100 where that is more.
+            partial_msat: have the mint pay this part of it, in thousandths of a satoshi; see `melt_parts`.
         Raises:
             UsageError: not a mint's address.
             InsufficientFundsError: the free coins do not cover amount, fee reserve and input fees.
@@ -139,11 +115,23 @@ class Melt(Action[CashuWallet, ProofsReserved | MeltRequested | PaymentPending, 
         """
         mint = wallet.mint(mint_url)
         await mint.require(CHECK, RESTORE, DLEQ)
-        quote = await mint.client.create_melt_quote(request, unit)
-        _require_amount(quote, request, unit)
-        _require_fee(quote, max_fee)
+        quote = await mint.client.create_melt_quote(request, unit, partial_msat=partial_msat)
+        require_amount(quote, request, unit, partial_msat)
+        require_fee(quote, max_fee)
         coins, fee = await wallet.select(mint.url, unit, quote.amount + quote.fee_reserve)
-        return cls._with(mint.url, unit, request, quote, coins, fee)
+        return cls(
+            mint=mint.url,
+            unit=unit,
+            amount=quote.amount,
+            quote=SecretStr(quote.quote),
+            request=request,
+            partial_msat=partial_msat,
+            fee_reserve=quote.fee_reserve,
+            expires_at=moment(quote.expiry),
+            asked_at=wallet.clock.now(),
+            phase=ProofsReserved(),
+            **_chosen(coins, fee),
+        )
 
     async def with_other_coins(self, wallet: CashuWallet) -> Self:
         """The same payment with coins that are free now: for whoever lost a race for the first choice.
@@ -155,20 +143,6 @@ class Melt(Action[CashuWallet, ProofsReserved | MeltRequested | PaymentPending, 
         chosen = _chosen(coins, fee)
         return type(self).model_validate({**self.__dict__, **chosen})
 
-    @classmethod
-    def _with(cls, mint_url: str, unit: str, request: str, quote: MeltQuote, coins: Sequence[Coin], fee: int) -> Self:
-        return cls(
-            mint=mint_url,
-            unit=unit,
-            amount=quote.amount,
-            quote=SecretStr(quote.quote),
-            request=request,
-            fee_reserve=quote.fee_reserve,
-            expires_at=moment(quote.expiry),
-            phase=ProofsReserved(),
-            **_chosen(coins, fee),
-        )
-
     @property
     def id(self) -> str:
         """Follows from the quote's id, and may be shown."""
@@ -179,66 +153,79 @@ class Melt(Action[CashuWallet, ProofsReserved | MeltRequested | PaymentPending, 
         match self.phase:
             case ProofsReserved():
                 return await self._prepare(wallet)
+            case MeltRequested() as phase if phase.sender != wallet.life:
+                # An earlier life sent it, and took with it whatever the mint answered.
+                mine = {**phase.__dict__, "sender": wallet.life, "is_unanswered": True}
+                return Next(self.at(MeltRequested.model_validate(mine)))
             case MeltRequested():
-                return await self._request(wallet)
+                return await self._request(wallet, self.phase)
             case PaymentPending():
-                return await self._look_up(wallet, refusal=None, was_pending=True)
+                return await self._look_up(wallet)
+            case Reclaiming():
+                return await self._reclaim(wallet, self.phase)
             case _ as unreachable:
                 assert_never(unreachable)
 
     async def on_rejection(self, wallet: CashuWallet, error: RejectedError) -> Transition[Self, Paid]:
         """A refusal ends the payment only while the mint has not been asked to make it."""
         if isinstance(self.phase, ProofsReserved):
-            return Failed(error, changes=self._outcome("failed"))
+            return Failed(error, changes=self._outcome(TransactionState.FAILED))
         return Park(self, wake_after=LONGEST_POLL, error=TransientError(str(error)))
+
+    async def on_retry(self, wallet: CashuWallet, failure: Failure) -> Transition[Self, Paid]:
+        """A request whose answer did not come is remembered: it may arrive later than those that are answered."""
+        phase = self.phase
+        was_sent = isinstance(phase, MeltRequested) and not isinstance(failure.error, MintUnreachableError)
+        marked = self.at(type(phase).model_validate({**phase.__dict__, "is_unanswered": True})) if was_sent else self
+        return Park(marked, wake_after=failure.delay, error=failure.error)
 
     async def on_cancel(self, wallet: CashuWallet) -> Transition[Self, Paid] | None:
         """Possible until the mint may have been asked (L-C8)."""
         if isinstance(self.phase, ProofsReserved):
-            return Failed("given up before it was sent", changes=self._outcome("cancelled"))
+            return Failed("given up before it was sent", changes=self._outcome(TransactionState.CANCELLED))
         return None
 
     async def _prepare(self, wallet: CashuWallet) -> Transition[Self, Paid]:
         if self.expires_at is not None and wallet.clock.now() > self.expires_at:
-            return Failed("the mint's offer has expired", changes=self._outcome("expired"))
+            return Failed("the mint's offer has expired", changes=self._outcome(TransactionState.EXPIRED))
         held = await wallet.store.coins(holder=self.key, state=CoinState.RESERVED, limit=len(self.inputs) + 1)
         if {coin.id for coin in held} != set(self.inputs):
             raise InvariantError(f"{self.key}: it does not hold its coins", rule="a melt starts with its coins")
-        return Next(self.at(await self._planned(wallet)))
+        return Next(self.at(MeltRequested(**await self._blanks(wallet), sender=wallet.life)))
 
-    async def _planned(self, wallet: CashuWallet, *, doubts: int = 0) -> MeltRequested:
-        keyset = await wallet.mint(self.mint).active_keyset(self.unit, is_fresh=True)
+    async def _blanks(self, wallet: CashuWallet) -> dict[str, Any]:
+        keyset = await wallet.mint(self.mint).active_keyset(self.unit)
         blanks = blank_output_count(self._most_change)
-        first_counter = await wallet.allocate(keyset.id, blanks)
-        return MeltRequested(keyset_id=keyset.id, first_counter=first_counter, blanks=blanks, doubts=doubts)
+        return {
+            "keyset_id": keyset.id,
+            "first_counter": await wallet.allocate(keyset.id, blanks),
+            "blanks": blanks,
+        }
 
-    async def _request(self, wallet: CashuWallet) -> Transition[Self, Paid]:
+    async def _request(self, wallet: CashuWallet, phase: MeltRequested) -> Transition[Self, Paid]:
         proofs = await wallet.proofs(self.inputs)
-        messages = [output.to_message() for output in self._blank_outputs(wallet)]
+        messages = [output.to_message() for output in phase.outputs(wallet)]
         try:
-            quote = await wallet.mint(self.mint).client.melt(self.quote.get_secret_value(), proofs, messages)
-        except MintError as refusal:
-            return await self._look_up(wallet, refusal=refusal)
-        except TransientError as lost:
-            return await self._look_up(wallet, refusal=None, lost=lost)
-        if quote.state is MeltQuoteState.PAID:
-            return await self._done(wallet, quote)
-        return await self._look_up(wallet, refusal=None, was_pending=True)
+            with wallet.sending():
+                quote = await wallet.mint(self.mint).client.melt(self.quote.get_secret_value(), proofs, messages)
+        except (MintError, TransientError) as error:
+            return await self._look_up(wallet, error)
+        match quote.state:
+            case MeltQuoteState.PAID:
+                return await self._done(wallet, quote)
+            case MeltQuoteState.PENDING:
+                return self._pending(wallet)
+            case MeltQuoteState.UNPAID:
+                return await self._look_up(wallet)
 
     async def _look_up(
-        self,
-        wallet: CashuWallet,
-        *,
-        refusal: MintError | None,
-        lost: TransientError | None = None,
-        was_pending: bool = False,
+        self, wallet: CashuWallet, error: MintError | TransientError | None = None
     ) -> Transition[Self, Paid]:
         """Read the quote, and decide on proof.
 
         Args:
-            refusal: what the mint answered to the request, if that was a refusal.
-            lost: what became of the request, if it was not answered.
-            was_pending: the mint had said that the payment is under way, so an unpaid quote tells how that ended.
+            error: what became of the request; None where the mint has carried it out, so that an unpaid quote tells how
+                that ended.
         """
         quote = await self._quote(wallet)
         match quote.state:
@@ -246,57 +233,109 @@ class Melt(Action[CashuWallet, ProofsReserved | MeltRequested | PaymentPending, 
                 return await self._done(wallet, quote)
             case MeltQuoteState.PENDING:
                 return self._pending(wallet)
-            case MeltQuoteState.UNPAID if quote.payment_preimage not in {None, *NO_PREIMAGE}:
+            case MeltQuoteState.UNPAID if quote.receipt is not None:
                 raise TransientError("the mint calls the payment unpaid and shows its receipt")  # L-C5
-        if lost is not None:
+        if isinstance(error, MintUnreachableError):
+            raise error
+        if isinstance(error, TransientError):
             # The request may still be on its way: only sending it again finds out (L-P2).
-            raise TransientError(f"the mint did not answer: {lost}", retry_after=lost.retry_after) from lost
-        return await self._roll_back(wallet, refusal, was_pending=was_pending)
+            raise TransientError(f"the mint did not answer: {error}", retry_after=error.retry_after) from error
+        return await self._roll_back(wallet, error)
 
     def _pending(self, wallet: CashuWallet) -> Transition[Self, Paid]:
-        now = wallet.clock.now()
-        match self.phase:
-            case MeltRequested(keyset_id=keyset_id, first_counter=first_counter, blanks=blanks):
-                pending = PaymentPending(keyset_id=keyset_id, first_counter=first_counter, blanks=blanks, since=now)
-                return Next(self.at(pending))
-            case PaymentPending(since=since):
-                return Park(self, wake_after=min(max((now - since) / 10, SHORTEST_POLL), LONGEST_POLL))
-            case ProofsReserved():
-                raise ConfigurationError("the mint pays a quote that it was not asked to pay")
+        now, phase = wallet.clock.now(), self.phase
+        if not isinstance(phase, SentPhase):
+            raise ConfigurationError("the mint pays a quote that it was not asked to pay")
+        since = phase.since if isinstance(phase, PaymentPending) else now
+        delay = min(max((now - since) / 10, SHORTEST_POLL), LONGEST_POLL)
+        return Park(self.at(PaymentPending(**phase.sent, since=since)), wake_after=delay)
 
-    async def _roll_back(
-        self, wallet: CashuWallet, refusal: MintError | None, *, was_pending: bool
-    ) -> Transition[Self, Paid]:
+    async def _roll_back(self, wallet: CashuWallet, refusal: MintError | None) -> Transition[Self, Paid]:
         """The quote is unpaid, read after the mint's answer: free the coins if they are all unspent."""
         proofs = await wallet.proofs(self.inputs)
         states = await wallet.mint(self.mint).client.check([proof.y for proof in proofs])
         spent = [proof.y for proof, state in zip(proofs, states, strict=True) if state is SpendState.SPENT]
         reason = f"the payment failed: {refusal}" if refusal is not None else "the payment failed"
         if SpendState.PENDING in states:
-            raise TransientError("the mint still holds the coins of a payment that it calls unpaid")
+            return held(self, "the mint holds the coins of a payment that it calls unpaid", wallet.clock.now())
         if (await self._quote(wallet)).state is not MeltQuoteState.UNPAID:
             raise TransientError("the mint changed its mind about the payment")
         if spent:
-            # Spent, but not for this quote: by the same seed elsewhere. The others are still ours (L-C13).
-            note = f"{len(spent)} of the coins had been spent elsewhere"
-            ending = Failed(f"{reason}; {note}", changes=self._outcome("failed", spend=spent, notes=[note]))
-            return doubted(self, f"{reason}; {note}", ending)
-        if was_pending or refusal is None or refusal.code == PAYMENT_FAILED:
-            return Failed(reason, changes=self._outcome("failed"))
-        replanned = await self._replan(wallet, refusal)
-        return replanned or doubted(self, reason, Failed(reason, changes=self._outcome("failed")))
+            return self._spent_elsewhere(reason, spent)
+        if refusal is not None and refusal.code != PAYMENT_FAILED:
+            wait = await self._replan(wallet, refusal) or doubted(self, reason, Failed(reason))
+            if not isinstance(wait, Failed):
+                return wait
+        return await self._failed(wallet, proofs, reason)
+
+    def _spent_elsewhere(self, reason: str, spent: Sequence[str]) -> Transition[Self, Paid]:
+        """Not for this quote, but by the same seed elsewhere. The other coins are still ours (L-C13)."""
+        note = f"{len(spent)} of the coins had been spent elsewhere"
+        ending = Failed(f"{reason}; {note}", changes=self._outcome(TransactionState.FAILED, spend=spent, notes=[note]))
+        return doubted(self, f"{reason}; {note}", ending)
 
     async def _replan(self, wallet: CashuWallet, refusal: MintError) -> Transition[Self, Paid] | None:
         """Other outputs for the change, where the mint will never sign these: the payment need not fail for them."""
         match self.phase:
-            case MeltRequested(keyset_id=keyset_id, blanks=blanks, doubts=doubts) if blanks and doubts < MOST_PLANS:
+            case MeltRequested(blanks=blanks, doubts=doubts) as phase if blanks and doubts < MOST_PLANS:
                 if refusal.code in OUTPUTS_USED:
-                    await wallet.skip_used(self.mint, keyset_id)
-                elif await wallet.mint(self.mint).is_in_use(keyset_id):
+                    await wallet.skip_used(self.mint, phase.keyset_id)
+                elif await wallet.mint(self.mint).is_in_use(phase.keyset_id):
                     return None
-                return Next(self.at(await self._planned(wallet, doubts=doubts + 1)))
+                again = {
+                    **phase.__dict__,
+                    **await self._blanks(wallet),
+                    "earlier": (phase.plan, *phase.earlier),
+                    "doubts": doubts + 1,
+                }
+                return Next(self.at(MeltRequested.model_validate(again)))
             case _:
                 return None
+
+    async def _failed(
+        self, wallet: CashuWallet, proofs: Sequence[Proof], reason: str, *, refused: tuple[SwapPlan, ...] = ()
+    ) -> Transition[Self, Paid]:
+        """The payment failed, and the coins are unspent: free them, or new ones where a request may arrive late."""
+        phase = self.phase
+        failed = Failed(reason, changes=self._outcome(TransactionState.FAILED))
+        if not isinstance(phase, SentPhase) or not phase.is_unanswered:
+            return failed
+        worth = self.input_total - await fee_for(wallet, self.mint, proofs)
+        if worth <= 0:
+            return failed
+        keyset = await wallet.mint(self.mint).active_keyset(self.unit)
+        plan = await SwapPlan.of(wallet, keyset, kept=worth)
+        reclaiming = self.at(Reclaiming(**phase.sent, reason=reason, swap=plan, earlier_swaps=refused))
+        if not refused:
+            return Next(reclaiming)
+        # A mint that refuses whatever it is given is not asked in a hot loop (L-D8).
+        return Park(reclaiming, wake_after=self.retry.delay(len(refused)), error=TransientError(reason))
+
+    async def _reclaim(self, wallet: CashuWallet, phase: Reclaiming) -> Transition[Self, Paid]:
+        proofs = await wallet.proofs(self.inputs)
+        outcome = await swap(wallet, self.mint, proofs, phase.swap, earlier=phase.earlier_swaps)
+        match outcome:
+            case Swapped(kept=kept):
+                coins = [coin_of(proof, mint_url=self.mint, unit=self.unit) for proof in kept]
+                fee = self.input_total - sum(coin.amount for coin in coins)
+                changes = self._outcome(TransactionState.FAILED, fee=fee, add=coins, spend=self.inputs)
+                return Failed(phase.reason, changes=changes)
+            case OtherOutputs():
+                return await self._failed(wallet, proofs, phase.reason, refused=(phase.swap, *phase.earlier_swaps))
+        # The request has arrived late, or somebody else has the coins: the quote tells which.
+        quote = await self._quote(wallet)
+        if quote.state is MeltQuoteState.PAID:
+            return await self._done(wallet, quote)
+        if quote.state is MeltQuoteState.PENDING:
+            return self._pending(wallet)
+        match outcome:
+            case HeldAtMint(reason=reason):
+                return held(self, reason, wallet.clock.now())
+            case Refused(spent=spent) if spent:
+                return self._spent_elsewhere(phase.reason, spent)
+            case Refused(reason=reason):
+                ending = Failed(phase.reason, changes=self._outcome(TransactionState.FAILED))
+                return doubted(self, f"the coins could not be swapped: {reason}", ending)
 
     async def _quote(self, wallet: CashuWallet) -> MeltQuote:
         try:
@@ -306,94 +345,51 @@ class Melt(Action[CashuWallet, ProofsReserved | MeltRequested | PaymentPending, 
             raise TransientError(f"the mint does not tell how the payment went: {error}") from error
 
     async def _done(self, wallet: CashuWallet, quote: MeltQuote) -> Transition[Self, Paid]:
-        least = max(0, self._most_change - self.fee_reserve)
-        lie: MintLiedError | None = None
-        proofs: Sequence[Proof] = ()
-        try:
-            proofs = await self._change(wallet, quote.change or ())
-        except MintLiedError as error:
-            lie = error
-        if not proofs or _total(proofs) < least:
-            proofs = max(proofs, await self._restored_change(wallet), key=_total)
-        change = _total(proofs)
-        if lie is not None and (not proofs or change < least):
-            raise lie
-        notes: list[str] = []
-        if change < least:
-            notes = [f"the mint gave {change} of change where at least {least} were due"]
-        elif change > self._most_change:
-            # Some mints sign change twice when a look-up and the request race each other. It is good ecash.
-            notes = [f"the mint gave {change} of change where at most {self._most_change} were due"]
-        fee = self.input_total - self.amount - change
-        preimage = quote.payment_preimage if quote.payment_preimage not in {None, *NO_PREIMAGE} else None
-        coins = [coin_of(proof, mint_url=self.mint, unit=self.unit) for proof in proofs]
-        changes = self._outcome("done", fee=fee, preimage=preimage, add=coins, spend=self.inputs, notes=notes)
-        receipt = SecretStr(preimage) if preimage is not None else None
+        change = await collect(
+            wallet,
+            self.mint,
+            self.phase.all_outputs(wallet) if isinstance(self.phase, SentPhase) else (),
+            quote.change or (),
+            least=max(0, self._most_change - self.fee_reserve),
+            most=self._most_change,
+        )
+        fee = self.input_total - self.amount - change.total
+        changes = self._outcome(
+            TransactionState.DONE,
+            fee=fee,
+            preimage=quote.receipt,
+            add=[coin_of(proof, mint_url=self.mint, unit=self.unit) for proof in change.proofs],
+            spend=self.inputs,
+            notes=[change.oddity] if change.oddity is not None else [],
+        )
+        receipt = None if quote.receipt is None else SecretStr(quote.receipt)
         done = Done(Paid(amount=self.amount, fee=fee, preimage=receipt), changes=changes)
-        return doubted(self, notes[0], done) if notes else done
-
-    async def _change(self, wallet: CashuWallet, signatures: Sequence[BlindSignature]) -> Sequence[Proof]:
-        return await self._unblinded(wallet, list(zip(self._blank_outputs(wallet), signatures, strict=False)))
-
-    async def _restored_change(self, wallet: CashuWallet) -> Sequence[Proof]:
-        outputs = self._blank_outputs(wallet)
-        if not outputs:
-            return ()
-        found = await wallet.mint(self.mint).client.restore([output.to_message() for output in outputs])
-        signed = [(output, found[output.blinded_message]) for output in outputs if output.blinded_message in found]
-        return await self._unblinded(wallet, signed)
-
-    async def _unblinded(self, wallet: CashuWallet, signed: Sequence[tuple[Output, BlindSignature]]) -> Sequence[Proof]:
-        if not signed:
-            return ()
-        keyset = await wallet.mint(self.mint).keyset(signed[0][0].keyset_id)
-        outputs, signatures = zip(*signed, strict=True)
-        return unblind_change(outputs, signatures, keyset, most=len(outputs) * MAX_AMOUNT)
-
-    def _blank_outputs(self, wallet: CashuWallet) -> tuple[Output, ...]:
-        match self.phase:
-            case ProofsReserved():
-                return ()
-            case phase:
-                return wallet.outputs(phase.keyset_id, phase.first_counter, (BLANK_AMOUNT,) * phase.blanks)
+        return done if change.oddity is None else doubted(self, change.oddity, done)
 
     @property
     def _most_change(self) -> int:
         return self.input_total - self.amount - self.input_fee
 
-    def _outcome(self, state: str, *, fee: int = 0, preimage: str | None = None, **changes: Any) -> Changes:
-        facts = [transaction_fact(self.key, mint=self.mint, unit=self.unit, amount=self.amount, fee=fee, state=state)]
-        if preimage is not None:
-            facts.append(payment_proof_fact(self.key, preimage))
-        return Changes(facts=facts, **changes)
+    @property
+    def opening(self) -> Changes:
+        """What goes with its start: the reservation of its coins, and its row in the history."""
+        return self._outcome(TransactionState.PENDING, reserve=self.inputs)
 
-
-def _total(proofs: Sequence[Proof]) -> int:
-    return sum(proof.amount for proof in proofs)
-
-
-def _require_amount(quote: MeltQuote, request: str, unit: str) -> None:
-    """Check that the mint asks for what the invoice says; other units have no rate to check them by.
-
-    Raises:
-        WrongQuoteError: for another amount.
-    Source: BOLT-11, human-readable part.
-    """
-    written = INVOICE.fullmatch(request.lower())
-    if written is None or written[1] is None or unit not in PICO_OF_UNIT:
-        return
-    whole, rest = divmod(int(written[1]) * PICO[written[2]], PICO_OF_UNIT[unit])
-    if quote.amount not in {whole, whole + bool(rest)}:
-        raise WrongQuoteError("the mint offers to pay another amount than the invoice's")
-
-
-def _require_fee(quote: MeltQuote, max_fee: int | None) -> None:
-    most = max(FEE_ALWAYS_ACCEPTED, quote.amount // FEE_SHARE_ACCEPTED) if max_fee is None else max_fee
-    if quote.fee_reserve > most:
-        raise WrongQuoteError(
-            f"the mint wants to keep {quote.fee_reserve} for fees, more than the {most} allowed; "
-            "pass max_fee to accept it"
+    def _outcome(
+        self, state: TransactionState, *, fee: int = 0, preimage: str | None = None, **changes: Any
+    ) -> Changes:
+        fact = transaction_fact(
+            self.key,
+            mint=self.mint,
+            unit=self.unit,
+            amount=self.amount,
+            fee=fee,
+            state=state,
+            at=self.asked_at,
+            counterpart=self.request,
         )
+        receipt = [] if preimage is None else [payment_proof_fact(self.key, preimage)]
+        return Changes(facts=[fact, *receipt], **changes)
 
 
 def _chosen(coins: Sequence[Coin], fee: int) -> dict[str, Any]:

@@ -155,6 +155,15 @@ def unblind_change(
     return tuple(_proof(output, signature, keyset) for output, signature in zip(outputs, signatures, strict=False))
 
 
+def is_signed(output: Output, signature: BlindSignature, keyset: Keyset) -> bool:
+    """Whether a signature on an output, of whatever amount, is the mint's: another mint may claim to have signed it."""
+    try:
+        _proof(output, signature, keyset)
+    except MintLiedError:
+        return False
+    return True
+
+
 def _proof(output: Output, signature: BlindSignature, keyset: Keyset) -> Proof:
     if output.keyset_id != keyset.id:
         raise UsageError("an output belongs to another keyset")

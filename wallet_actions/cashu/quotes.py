@@ -43,6 +43,17 @@ class MeltQuoteState(StrEnum):
     PAID = "PAID"
 
 
+class MintRequestForm(StrEnum):
+    """What is signed for the ecash of a locked quote: mints of different ages verify different messages (NUT-20).
+
+    PLAIN: the quote's id and each `B_` as hex, one after another. Older mints know no other, newer ones still take it.
+    FRAMED: with a tag, lengths and amounts; there may come mints that take no other.
+    """
+
+    PLAIN = "plain"
+    FRAMED = "framed"
+
+
 class MintQuote(BaseModel):
     """An offer to issue ecash.
 
@@ -107,37 +118,59 @@ class MeltQuote(BaseModel):
     payment_preimage: Annotated[str | None, Field(repr=False, max_length=1_000)] = None
     change: tuple[BlindSignature, ...] | None = None
 
+    @property
+    def receipt(self) -> str | None:
+        """The preimage, where it is one: some mints show zeros for a payment within their own books. Sensitive."""
+        return None if self.payment_preimage in {None, "", "0" * 64} else self.payment_preimage
 
-def sign_mint_request(quote_id: str, outputs: Sequence[BlindedMessage], key: bytes) -> str:
+
+def sign_mint_request(
+    quote_id: str, outputs: Sequence[BlindedMessage], key: bytes, form: MintRequestForm = MintRequestForm.PLAIN
+) -> str:
     """Sign for the ecash of a quote that was locked to a public key.
-
-    The message is the one of the published vectors and of Nutshell: SHA-256 over the quote's id and each `B_` as hex.
 
     Args:
         outputs: as they are sent, in order.
         key: the private key, 32 bytes.
+        form: of the message that is signed.
 
     Returns:
-        A BIP-340 signature, 128 hex characters. Each call makes another one: it is no part of what must stay the same.
+        A BIP-340 signature, 128 hex characters; the same each time, so that a repeated request is the same bytes.
 
     Raises:
         MalformedError: not a private key.
     Source: NUT-20.
     """
     try:
-        return PrivateKey(key).sign_schnorr(_mint_request_digest(quote_id, outputs)).hex()
+        return PrivateKey(key).sign_schnorr(_mint_request_digest(quote_id, outputs, form), bytes(32)).hex()
     except ValueError:
         raise MalformedError("the key of a quote is no private key") from None
 
 
-def verify_mint_request(quote_id: str, outputs: Sequence[BlindedMessage], pubkey: str, signature: str) -> bool:
+def verify_mint_request(
+    quote_id: str,
+    outputs: Sequence[BlindedMessage],
+    pubkey: str,
+    signature: str,
+    form: MintRequestForm = MintRequestForm.PLAIN,
+) -> bool:
     """Whether a signature of `sign_mint_request` holds for a public key (66 hex characters). False also for non-hex."""
     try:
         x_only = PublicKeyXOnly(bytes.fromhex(pubkey)[1:])
-        return x_only.verify(bytes.fromhex(signature), _mint_request_digest(quote_id, outputs))
+        return x_only.verify(bytes.fromhex(signature), _mint_request_digest(quote_id, outputs, form))
     except ValueError:
         return False
 
 
-def _mint_request_digest(quote_id: str, outputs: Sequence[BlindedMessage]) -> bytes:
-    return hashlib.sha256((quote_id + "".join(output.B_ for output in outputs)).encode()).digest()
+def _mint_request_digest(quote_id: str, outputs: Sequence[BlindedMessage], form: MintRequestForm) -> bytes:
+    if form is MintRequestForm.PLAIN:
+        return hashlib.sha256((quote_id + "".join(output.B_ for output in outputs)).encode()).digest()
+    message = b"Cashu_MintQuoteSig_v1" + _with_length(quote_id.encode())
+    for output in outputs:
+        amount = output.amount.to_bytes((output.amount.bit_length() + 7) // 8, "big")
+        message += _with_length(amount) + _with_length(bytes.fromhex(output.B_))
+    return hashlib.sha256(message).digest()
+
+
+def _with_length(data: bytes) -> bytes:
+    return len(data).to_bytes(4, "big") + data

@@ -8,7 +8,8 @@ secret. The deadline covers the whole call, so that an answer which drips in for
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Annotated, Final
 
 import anyio
@@ -62,6 +63,8 @@ class MintTransport:
         has_tls = base_url.startswith("https://")
         self._transport = transport or httpx.AsyncHTTPTransport(verify=has_tls, retries=0, limits=limits)
         self._clock = clock
+        self.told_time: datetime | None = None
+        """What time it was at the mint when it answered last; None where it did not say."""
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -111,6 +114,7 @@ class MintTransport:
             raise failure or TransientError(
                 "the connection to the mint broke; it may have acted all the same"
             ) from error
+        self.told_time = _date(response)
         if response.is_success:
             return answer
         raise self._failure(response, answer)
@@ -161,6 +165,14 @@ async def _read(response: httpx.Response) -> bytes:
             raise TransientError(f"the mint's answer is longer than {MAX_BODY_BYTES} bytes")
         chunks.append(chunk)
     return b"".join(chunks)
+
+
+def _date(response: httpx.Response) -> datetime | None:
+    try:
+        date = parsedate_to_datetime(response.headers["date"])
+    except (KeyError, ValueError, OverflowError):
+        return None
+    return date if date.tzinfo is not None else date.replace(tzinfo=UTC)
 
 
 def normalize_mint_url(url: str) -> str:

@@ -24,9 +24,14 @@ DEBUG_VARIABLE = "WALLET_ACTIONS_DEBUG"
 
 
 class CommandError(Exception):
-    """A command cannot be carried out; nothing was written. The message is one line for the user."""
+    """A command cannot be carried out; nothing was written. The message is one line for the user.
+
+    Attributes:
+        told_as: the name that scripts are told, where it is not this class's: of what lies behind it.
+    """
 
     exit_status: ClassVar[int] = BAD_USE
+    told_as: str | None = None
 
 
 class NoDatabaseError(CommandError):
@@ -76,7 +81,7 @@ def explain(error: BaseException) -> Explanation:
         error = error.exceptions[0]
     name = type(error).__name__
     if isinstance(error, CommandError):
-        return Explanation(name, str(error), error.exit_status)
+        return Explanation(error.told_as or name, str(error), error.exit_status)
     if isinstance(error, WalletActionError):
         return Explanation(name, str(error), BAD_USE)
     if isinstance(error, KeyboardInterrupt) or name == "Abort":

@@ -36,6 +36,8 @@ class FakeMint:
         signed: `B_` → the signature.
         state: of every quote.
         change: amounts that a melt gives back.
+        nuts: further parts of the protocol that it says it has, with their settings.
+        pubkey: what the last quote was locked to.
     """
 
     tiny: TinyMint = field(default_factory=TinyMint)
@@ -49,6 +51,8 @@ class FakeMint:
     change: Sequence[int] = ()
     expiry: int | None = None
     coins: str = "UNSPENT"
+    nuts: Json = field(default_factory=dict)
+    pubkey: str | None = None
 
     def client(self, url: str) -> MintClient:
         return MintClient(url, transport=httpx.MockTransport(self.handle))
@@ -67,18 +71,27 @@ class FakeMint:
         keyset = self.tiny.keyset
         match body.pop("_").removeprefix("GET ").removeprefix("POST ").split("/")[2:]:
             case ["info"]:
-                return {"nuts": {nut: {"supported": True} for nut in ("7", "9", "12")}}
+                return {"nuts": {nut: {"supported": True} for nut in ("7", "9", "12")} | self.nuts}
             case ["keysets"]:
                 return {"keysets": [{"id": keyset.id, "unit": "sat", "active": True, "input_fee_ppk": 0}]}
             case ["keys", _]:
                 return {"keysets": [{"id": keyset.id, "unit": "sat", "keys": dict(keyset.keys)}]}
             case ["mint", "quote", *_]:
-                return {"quote": self.quote, "request": "lnbc1", "state": self.state, "expiry": self.expiry}
+                self.pubkey = body.get("pubkey", self.pubkey)
+                quote = {"quote": self.quote, "request": "lnbc1", "state": self.state, "expiry": self.expiry}
+                return quote | {"pubkey": self.pubkey}
             case ["mint", "bolt11"]:
                 messages = [BlindedMessage.model_validate(output) for output in body["outputs"]]
                 return {"signatures": [self.sign(message, message.amount) for message in messages]}
             case ["melt", "quote", *_]:
                 return self.melt_quote()
+            case ["swap"]:
+                if self.coins != "UNSPENT":
+                    raise Refusal(11001 if self.coins == "SPENT" else 11002)
+                messages = [BlindedMessage.model_validate(output) for output in body["outputs"]]
+                signatures = [self.sign(message, message.amount) for message in messages]
+                self.coins = "SPENT"
+                return {"signatures": signatures}
             case ["melt", "bolt11"]:
                 self.state, self.coins = "PAID", "SPENT"
                 messages = [BlindedMessage.model_validate(output) for output in body.get("outputs", ())]

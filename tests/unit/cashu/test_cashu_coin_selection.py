@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wallet_actions.cashu.coin_selection import MOST_EXACT_COINS, exact, select
-from wallet_actions.cashu.selection import InsufficientFundsError, input_fee
+from wallet_actions.cashu.coin_selection import MOST_EXACT_COINS, MOST_EXTRA_COINS, exact, input_fee, select
+from wallet_actions.cashu.errors import InsufficientFundsError
 from wallet_actions.coins import Coin
 
 FEES = {"free": 0, "cheap": 100, "dear": 250, "odd": 1, "old": 100, "older": 0}
@@ -68,19 +68,20 @@ def sets_of(coins: Sequence[Coin]) -> list[tuple[Coin, ...]]:
 @settings(deadline=None, max_examples=300)
 @given(coins=some_coins, amount=st.integers(1, 200))
 def test_nothing_is_better_by_brute_force(coins: list[Coin], amount: int) -> None:
-    """L-C9. A match first, of the fewest coins; else the fewest, then the most retired, then the least left over."""
+    """L-C9. A match of few coins first; else the fewest, then the most retired, then the least left over."""
     covering = [some for some in sets_of(coins) if left_over(some, amount) >= 0]
     if not covering:
         with pytest.raises(InsufficientFundsError):
             chosen(coins, amount)
         return
     result = chosen(coins, amount)
-    matches = [some for some in covering if left_over(some, amount) == 0]
+    needed = min(map(len, covering))
+    matches = [some for some in covering if left_over(some, amount) == 0 and len(some) <= needed + MOST_EXTRA_COINS]
     if matches:
         assert left_over(result, amount) == 0
         assert len(result) == min(map(len, matches))
         return
-    fewest = [some for some in covering if len(some) == min(map(len, covering))]
+    fewest = [some for some in covering if len(some) == needed]
 
     def score(some: Sequence[Coin]) -> tuple[int, int]:
         return sum(not is_retired(coin) for coin in some), worth(some)
@@ -93,12 +94,13 @@ def test_nothing_is_better_by_brute_force(coins: list[Coin], amount: int) -> Non
 @given(coins=some_coins, amount=st.integers(1, 200), free=st.booleans())
 def test_exact_coins_are_found_where_there_are_any(coins: list[Coin], amount: int, free: bool) -> None:
     fee: Callable[[Coin], int] = (lambda _: 0) if free else fee_of
-    matches = [
-        some for some in sets_of(coins) if sum(coin.amount for coin in some) - input_fee(map(fee, some)) == amount
-    ]
+    sets = sets_of(coins)
     if free:
-        everything = chain.from_iterable(combinations(coins, size) for size in range(1, len(coins) + 1))
-        matches = [some for some in everything if sum(coin.amount for coin in some) == amount]
+        sets = list(chain.from_iterable(combinations(coins, size) for size in range(1, len(coins) + 1)))
+    worths = [(len(some), sum(coin.amount for coin in some) - input_fee(map(fee, some))) for some in sets]
+    needed = min((size for size, left in worths if left >= amount), default=0)
+    most = max(needed, amount.bit_count()) + MOST_EXTRA_COINS
+    matches = [some for some, (size, left) in zip(sets, worths, strict=True) if left == amount and size <= most]
     result = exact(coins, amount, fee)
     if not matches:
         assert result is None
@@ -149,12 +151,38 @@ def test_a_match_that_begins_with_smaller_coins_may_take_fewer() -> None:
     assert amounts_of(chosen(coins_of([60, 50, 30, 10, 10, 4]), 84)) == [4, 30, 50]
 
 
-def test_a_match_of_very_many_coins_is_passed_over() -> None:
-    coins = [*coins_of([1] * 200), *coins_of([128], start=500)]
-    assert amounts_of(chosen(coins, 100)) == [128]
-    assert len(chosen(coins, MOST_EXACT_COINS)) == MOST_EXACT_COINS
-    assert exact(coins, 100, fee_of) is None
-    assert amounts_of(exact(coins, 130, fee_of) or ()) == [1, 1, 128]
+@pytest.mark.parametrize("extra", [0, MOST_EXTRA_COINS])
+def test_a_match_is_worth_a_few_coins_more(extra: int) -> None:
+    """One coin covers it with change; a match of a handful does without, one of more is not worth it."""
+    ones = 1 + extra
+    coins = [*coins_of([1] * 10), *coins_of([64], start=500)]
+    assert amounts_of(chosen(coins, ones)) == [1] * ones
+    assert amounts_of(chosen(coins, 1 + MOST_EXTRA_COINS + 1)) == [64]
+
+
+def test_a_match_is_held_against_the_fewest_coins_that_cover_it() -> None:
+    coins = [*coins_of([64] * 12), *coins_of([1] * 10, start=500)]
+    assert amounts_of(chosen(coins, 64 * 9 + 5)) == [1] * 5 + [64] * 9
+    assert amounts_of(chosen(coins, 64 * 9 + 6)) == [64] * 10
+
+
+def test_coins_that_are_all_small_are_sent_as_they_are() -> None:
+    coins = coins_of([1] * 200)
+    assert len(exact(coins, 40, fee_of) or ()) == 40
+    assert len(exact(coins, MOST_EXACT_COINS, fee_of) or ()) == MOST_EXACT_COINS
+    assert exact(coins, MOST_EXACT_COINS + 1, fee_of) is None, "no token of hundreds of coins"
+    assert len(chosen(coins, 100)) == 100
+
+
+def test_coins_to_send_are_held_against_what_a_swap_would_make() -> None:
+    """1023 takes ten coins in any case; there is no point in swapping a larger one for them."""
+    coins = [*coins_of([2**power for power in range(11)]), *coins_of([1] * 200, start=500)]
+    assert amounts_of(exact(coins, 1023, fee_of) or ()) == [2**power for power in range(10)]
+    assert amounts_of(chosen(coins, 1023)) == [1024]
+    many = [*coins_of([1] * 200), *coins_of([128], start=500)]
+    assert exact(many, 100, fee_of) is None, "three coins after a swap, in place of a hundred"
+    assert amounts_of(exact(many, 130, fee_of) or ()) == [1, 1, 128]
+    assert exact(many, 500, fee_of) is None, "they do not cover it"
 
 
 def test_fees_are_rounded_up_once() -> None:

@@ -5,20 +5,27 @@ Each test prints what it failed on; the loops over changed bytes follow from a s
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import random
 from datetime import UTC, datetime
+from typing import Any
 
 import cbor2
+import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.unit.cashu.giving import given as signed_coins
+from tests.unit.cashu.giving import token_of
 from tests.unit.cashu.kit import TinyMint
+from tests.unit.cashu.swap_mint import Bench, Sheet, SwapMint, lost_after, refusing
 from tests.unit.cashu.test_cashu_client import CALLS, MELT_QUOTE, MINT_QUOTE, answering, coins, dumped, made
 from tests.unit.cashu.token_vectors import V3, V4_MULTIPLE, V4_SINGLE
 from tests.unit.cashu.vectors import MNEMONIC
+from wallet_actions.cashu import Receive
 from wallet_actions.cashu.conditions import condition_of, locked_secret, pay_to_key
 from wallet_actions.cashu.derivation import Seed
 from wallet_actions.cashu.errors import MalformedError, MintError
@@ -26,7 +33,9 @@ from wallet_actions.cashu.outputs import locked_outputs_for, unblind_all
 from wallet_actions.cashu.proofs import Proof
 from wallet_actions.cashu.tokens import Token, TokenVersion, decode_token, encode_token, inspect_token
 from wallet_actions.cashu.witnesses import Keyring, is_unlocked, unlock
-from wallet_actions.errors import ConfigurationError, RejectedError, TransientError
+from wallet_actions.errors import ConfigurationError, RejectedError, TransientError, UsageError
+from wallet_actions.outcome import Outcome
+from wallet_actions_storage.memory import MemoryStore
 
 SEEDS = [1, 2, 3]
 MINT = TinyMint()
@@ -304,6 +313,102 @@ async def test_a_complaint_of_the_mint_may_hold_anything() -> None:
         await CALLS["swap"](answering(json.dumps(complaint).encode(), 400).client())
     for _ in range(300):
         assert not await understood("swap", json.dumps(swapped(rng, complaint)).encode(), status=400)
+
+
+# What is made of both: a token that is handed in, and what its mint then says.
+
+
+async def handed_in(text: str, mint: SwapMint | None = None) -> Receive | None:
+    """What `Receive.of` makes of it; anything but one of our errors fails the test, and so does anything written."""
+    async with MemoryStore() as store:
+        bench = Bench(store, Sheet(1000, fee_ppk=100))
+        bench.mint = mint or bench.mint
+        bench.wallet = bench.reopened()
+        receive, said = None, ""
+        try:
+            receive = await Receive.of(bench.wallet, text)
+        except (*OURS, UsageError) as error:
+            said = str(error)
+        assert "\n" not in said
+        assert not await store.counters()
+        if receive is None:
+            return None
+        await bench.executor.start(receive, receive.opening)
+        return receive
+
+
+def known_token(version: TokenVersion) -> tuple[SwapMint, str]:
+    """A token that is good, of plain coins and of locked ones with a witness, and its mint."""
+    mint = SwapMint(sheets=[Sheet(1000, fee_ppk=100)])
+    open_to_all = pay_to_key(mint.sheets[0].keys[1], locktime=NOW)
+    coins = [*signed_coins(mint, 4, 16), *signed_coins(mint, 1, 64, condition=open_to_all)]
+    witnessed = [Proof(**{**coin.model_dump(), "witness": '{"signatures":["ab"]}'}) for coin in coins]
+    return mint, token_of(witnessed, version, memo="☕")
+
+
+@pytest.mark.anyio
+@changing
+@pytest.mark.parametrize("version", list(TokenVersion))
+async def test_changed_tokens_that_are_handed_in(seed: int, version: TokenVersion) -> None:
+    """Beyond what is read of a token itself: keysets, DLEQ proofs, conditions, fees, and what a checkpoint can hold."""
+    rng = random.Random(seed)
+    mint, text = known_token(version)
+    assert await handed_in(text, mint) is not None
+    data = base64.urlsafe_b64decode(text[6:] + "=" * (-len(text[6:]) % 4))
+    taken = 0
+    for _ in range(60):
+        changes = changed(rng, data)
+        taken += await handed_in(text[:6] + base64.urlsafe_b64encode(changes).decode(), mint) is not None
+    assert taken < 60
+
+
+@settings(deadline=None, max_examples=40)
+@given(text=st.text(max_size=60) | st.builds("cashu{}{}".format, st.sampled_from("ABC:"), st.text(max_size=60)))
+def test_any_text_that_is_handed_in(text: str) -> None:
+    assert asyncio.run(handed_in(text)) is None
+
+
+ROUTES = {
+    "GET /v1/keysets": "keysets",
+    "GET /v1/keys/": "keys",
+    "GET /v1/info": "info",
+    "POST /v1/swap": "swap",
+    "POST /v1/checkstate": "check",
+    "POST /v1/restore": "restore",
+}
+
+
+@pytest.mark.anyio
+@changing
+@pytest.mark.parametrize("route", ROUTES)
+async def test_a_token_at_a_mint_that_answers_nonsense(seed: int, route: str) -> None:
+    """Whatever is answered in one place, the token is not lost: the mint comes to its senses, and it is received."""
+    rng = random.Random(f"{seed} {route}")
+    for _ in range(8):
+        async with MemoryStore() as store:
+            bench = Bench(store, Sheet(1000, fee_ppk=100))
+            token = token_of(signed_coins(bench.mint, 4, 16))
+            bench.mint.script = [rng.choice([lost_after, refusing(11001)])]
+
+            def nonsense(body: Any, mint: SwapMint = bench.mint) -> Any:
+                real = mint.swap(body) if body["_"] == "POST /v1/swap" else mint.answer(body)
+                if rng.random() < 0.5:
+                    return swapped(rng, real)
+                return httpx.Response(rng.choice([200, 400, 404, 500]), content=changed(rng, json.dumps(real).encode()))
+
+            receive = await Receive.of(bench.wallet, token)
+            await bench.start(receive)
+            bench.mint.routes[route] = nonsense
+            bench.wallet = bench.executor._wallet = bench.reopened()
+            for _ in range(rng.randrange(1, 4)):
+                result = await bench.drive(receive)
+                assert result.outcome in (Outcome.PARKED, Outcome.DONE), result.error
+            bench.mint.routes.clear()
+            bench.mint.script.clear()
+            bench.wallet = bench.executor._wallet = bench.reopened()
+            result = await bench.drive(receive)
+            assert result.outcome is Outcome.DONE, result.error
+            assert sum(coin.amount for coin in await bench.coins()) == 19
 
 
 def test_the_changes_get_past_the_first_check() -> None:

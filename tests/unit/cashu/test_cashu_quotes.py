@@ -14,6 +14,7 @@ from wallet_actions.cashu.quotes import (
     MeltQuote,
     MintQuote,
     MintQuoteState,
+    MintRequestForm,
     _mint_request_digest,
     sign_mint_request,
     verify_mint_request,
@@ -49,13 +50,39 @@ def test_mint_request_signature_vectors() -> None:
     assert not verify_mint_request(QUOTE + "x", OUTPUTS, PUBKEY, VALID)
 
 
+def test_mint_request_signature_vector_of_the_framed_form() -> None:
+    """NUT-20: the published request, signed with the key 1, of mints that frame what is signed."""
+    quote = "0192d3c0-7e8a-7c3d-8e9f-1a2b3c4d5e6f"
+    outputs = [
+        BlindedMessage(amount=1, id="009a1f293253e41e", B_=point)
+        for point in (
+            "036d6caac248af96f6afa7f904f550253a0f3ef3f5aa2fe6838a95b216691468e2",
+            "021f8a566c205633d029094747d2e18f44e05993dda7a5f88f496078205f656e59",
+        )
+    ]
+    expected = (
+        "4881093a332ff7c79f3e598ce5b249d64978b47165a0b19c18adf0ced0246228"
+        "e61e702f0abaf1bf27b92be4336bdbabacfbe4c914076386b3c66fdcd0b3480e"
+    )
+    framed = MintRequestForm.FRAMED
+    assert _mint_request_digest(quote, outputs, framed).hex() == (
+        "c164fd384879f74ab6ea2e7cf13d90ed42e6df9d5de607eeb5c9cc7d36fb1c21"
+    )
+    assert sign_mint_request(quote, outputs, bytes(31) + b"\x01", framed) == expected
+    pubkey = PrivateKey(bytes(31) + b"\x01").public_key.format().hex()
+    assert verify_mint_request(quote, outputs, pubkey, expected, framed)
+    assert not verify_mint_request(quote, outputs, pubkey, expected)
+    other = [outputs[0].model_copy(update={"amount": 256}), outputs[1]]
+    assert not verify_mint_request(quote, other, pubkey, expected, framed)
+
+
 def test_a_signature_of_ours_holds() -> None:
     key = PrivateKey(bytes(31) + b"\x05")
     pubkey = key.public_key.format().hex()
     signature = sign_mint_request(QUOTE, OUTPUTS, key.secret)
     assert verify_mint_request(QUOTE, OUTPUTS, pubkey, signature)
     assert not verify_mint_request(QUOTE, OUTPUTS[1:], pubkey, signature)
-    assert len(_mint_request_digest(QUOTE, OUTPUTS)) == 32
+    assert signature == sign_mint_request(QUOTE, OUTPUTS, key.secret), "a repeated request is the same bytes (L-S7)"
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from tests.unit.cashu.fake_mint import URL, FakeMint
 from tests.unit.cashu.vectors import MNEMONIC
 from wallet_actions.cashu import Cashu, CashuWallet, InsufficientFundsError, Seed
 from wallet_actions.cashu.outputs import unblind_all
-from wallet_actions.cashu.proofs import Proof, coin_of
+from wallet_actions.cashu.proofs import BlindedMessage, Proof, coin_of
 from wallet_actions.cashu.wallet import moment, public_id
 from wallet_actions.checkpoint import Checkpoint, Status
 from wallet_actions.coins import Coin
@@ -184,20 +184,35 @@ async def test_counters_of_an_earlier_life_are_skipped(store: Store) -> None:
         assert await wallet.allocate(keyset.id, 1) == 142
 
 
-async def test_a_mint_that_finds_everything_does_not_keep_the_wallet_for_ever(store: Store) -> None:
+async def test_a_mint_that_signs_everything_does_not_keep_the_wallet_for_ever(store: Store) -> None:
+    mint = FakeMint()
+
+    def sign_all(body: dict[str, Any]) -> dict[str, object]:
+        messages = [BlindedMessage.model_validate(output) for output in body["outputs"]]
+        signatures = [mint.tiny.sign_one(message, 1).model_dump() for message in messages]
+        return {"outputs": body["outputs"], "signatures": signatures}
+
+    mint.routes["POST /v1/restore"] = sign_all
+    async with wallet_on(store, mint) as wallet:
+        await wallet.skip_used(URL, mint.tiny.keyset.id)
+    assert mint.requests.count("POST /v1/restore") == 20
+
+
+async def test_a_mint_that_claims_signatures_moves_no_counter(store: Store) -> None:
+    """L-C12: it may list the keyset of another mint, whose coins a restore of the seed has to find."""
     mint = FakeMint()
     keyset = mint.tiny.keyset
 
-    def find_all(body: dict[str, object]) -> dict[str, object]:
-        outputs = body["outputs"]
-        assert isinstance(outputs, list)
-        signature = {"amount": 1, "id": keyset.id, "C_": keyset.keys[1]}
-        return {"outputs": outputs, "signatures": [signature] * len(outputs)}
+    def claim_all(body: dict[str, Any]) -> dict[str, object]:
+        proof = {"e": "11" * 32, "s": "22" * 32}
+        signature = {"amount": 1, "id": keyset.id, "C_": keyset.keys[1], "dleq": proof}
+        return {"outputs": body["outputs"], "signatures": [signature] * len(body["outputs"])}
 
-    mint.routes["POST /v1/restore"] = find_all
+    mint.routes["POST /v1/restore"] = claim_all
     async with wallet_on(store, mint) as wallet:
         await wallet.skip_used(URL, keyset.id)
-    assert mint.requests.count("POST /v1/restore") == 20
+        assert await wallet.allocate(keyset.id, 1) == 0
+    assert mint.requests.count("POST /v1/restore") == 1
 
 
 def test_a_quote_is_shown_under_another_name() -> None:
@@ -211,3 +226,16 @@ def test_any_time_that_a_mint_gives_is_a_date() -> None:
     assert moment(0) is None
     assert moment(1_700_000_000) == datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
     assert (moment(2**63 - 1) or datetime.min.replace(tzinfo=UTC)).year == 9999
+
+
+async def test_skips_at_the_same_time_do_not_add_up(store: Store) -> None:
+    """L-C12: a long row of counters that nobody used would look like the end to whoever restores the seed (NUT-13)."""
+    mint = FakeMint()
+    async with wallet_on(store, mint) as wallet:
+        keyset = await wallet.mint(URL).active_keyset("sat")
+        for output in wallet.outputs(keyset.id, 0, (1,) * 130):
+            mint.sign(output.to_message(), 1)
+        async with anyio.create_task_group() as tasks:
+            for _ in range(5):
+                tasks.start_soon(wallet.skip_used, URL, keyset.id)
+        assert await wallet.allocate(keyset.id, 1) == 130

@@ -11,7 +11,7 @@ The control port speaks JSON lines, one answer for each request: `{"ok": …}` o
 
     {"do": "set", "settings": {"fakewallet_brr": false}}      {"do": "get", "name": "fakewallet_brr"}
     {"do": "reset"}                                           {"do": "ledger"}
-    {"do": "invoice", "amount": 100}                          {"do": "rotate", "input_fee_ppk": 100}
+    {"do": "invoice", "amount": 100}                          {"do": "rotate", "input_fee_ppk": 100, "unit": "sat"}
 """
 
 from __future__ import annotations
@@ -85,11 +85,11 @@ class _Control:
                 return await asyncio.to_thread(self.ledger)
             case {"do": "invoice", "amount": int() as amount}:
                 return _invoice(amount)
-            case {"do": "rotate", "input_fee_ppk": int() as fee}:
+            case {"do": "rotate", "input_fee_ppk": int() as fee, "unit": str() as unit}:
                 from cashu.core.base import Unit
                 from cashu.mint.startup import ledger
 
-                return (await ledger.rotate_next_keyset(Unit.sat, input_fee_ppk=fee)).id
+                return (await ledger.rotate_next_keyset(Unit[unit], input_fee_ppk=fee)).id
         raise ValueError("no such request")
 
     def require(self, name: str) -> None:

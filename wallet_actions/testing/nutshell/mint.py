@@ -28,6 +28,8 @@ POLL_S = 0.02
 STOP_S = 8.0
 MAX_ANSWER_BYTES = 1 << 20
 
+UNIT_PATHS = {"msat": "m/0'/1'/0'", "usd": "m/0'/2'/0'", "eur": "m/0'/3'/0'"}
+
 Setting = bool | int | float | str | None
 
 
@@ -39,6 +41,7 @@ class MintConfig:
         input_fee_ppk: fee an input, in thousandths of a sat.
         reserve_fee_sat: the least that a melt quote keeps in reserve for the payment's fee.
         brr: incoming invoices are paid by themselves; the first look at a quote finds it PAID.
+        units: what it issues: of `sat`, `msat`, `usd` and `eur` those it is to have; `sat` has to be among them.
         keyset_version: 2 for today's keyset ids (`01…`), 1 for those before (`00…`).
         data_dir: where it keeps its database, also after it ended; None takes a folder that is removed at the end.
         port: 0 lets the system choose.
@@ -48,6 +51,7 @@ class MintConfig:
     input_fee_ppk: int = 0
     reserve_fee_sat: int = 20
     brr: bool = True
+    units: tuple[str, ...] = ("sat",)
     keyset_version: Literal[1, 2] = 2
     data_dir: Path | None = None
     port: int = 0
@@ -168,9 +172,9 @@ class NutshellMint:
         """A fresh BOLT-11 invoice of somebody else, for the mint to pay."""
         return str(await self._ask({"do": "invoice", "amount": amount_sat}))
 
-    async def rotate_keyset(self, input_fee_ppk: int = 0) -> str:
-        """Replace the active keyset of unit sat; the old one can only be spent. Returns the new keyset's id."""
-        return str(await self._ask({"do": "rotate", "input_fee_ppk": input_fee_ppk}))
+    async def rotate_keyset(self, input_fee_ppk: int = 0, unit: str = "sat") -> str:
+        """Replace the active keyset of a unit; the old one can only be spent. Returns the new keyset's id."""
+        return str(await self._ask({"do": "rotate", "input_fee_ppk": input_fee_ppk, "unit": unit}))
 
     async def kill(self) -> None:
         """End it with SIGKILL, as a power cut would. Harmless when it is dead."""
@@ -249,7 +253,9 @@ class NutshellMint:
             "HOME": folder,
             "CASHU_DIR": folder,
             "MINT_PRIVATE_KEY": self._private_key(),
-            "MINT_BACKEND_BOLT11_SAT": "FakeWallet",
+            **{f"MINT_BACKEND_BOLT11_{unit.upper()}": "FakeWallet" for unit in self.config.units},
+            # The first path is that of `sat`, by itself.
+            "MINT_DERIVATION_PATH_LIST": json.dumps([UNIT_PATHS[unit] for unit in self.config.units if unit != "sat"]),
             "MINT_DATABASE": f"{folder}/mint",
             "MINT_AUTH_DATABASE": f"{folder}/auth",
             "MINT_RATE_LIMIT": "FALSE",

@@ -1,0 +1,110 @@
+"""This engine on SQLite. Variants: `history` (the default) or `no-history`; `memory` for the engine alone."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Self
+
+from benchmarks.load import TRANSITIONS, names, rounds_of
+from benchmarks.sides import options
+from benchmarks.work import Step, Walk
+from wallet_actions import Executor, Transition, open_store
+from wallet_actions.coins import ActionKey
+from wallet_actions.registry import Registry
+from wallet_actions_storage.sqlite.session import Session
+
+URLS = {"history": "sqlite:///{}", "no-history": "sqlite:///{}?history=false", "memory": "memory://"}
+PAGE = 500
+
+
+class TimedWalk(Walk, kind="benchmark_walk"):
+    """Notes when each of its steps begins."""
+
+    async def advance(self, wallet: None) -> Transition[Self]:
+        """Go on to the next step."""
+        BEGUN_S.setdefault(self.name, []).append(time.perf_counter())
+        return await super().advance(wallet)
+
+
+BEGUN_S: dict[str, list[float]] = {}
+
+
+@contextmanager
+def counted_commits() -> Iterator[list[int]]:
+    """Count the transactions that are committed."""
+    count = [0]
+    commit = Session.commit
+
+    def counting(session: Session) -> None:
+        count[0] += 1
+        commit(session)
+
+    Session.commit = counting  # type: ignore[method-assign, assignment]
+    try:
+        yield count
+    finally:
+        Session.commit = commit  # type: ignore[method-assign]
+
+
+async def start_all(executor: Executor, all_names: list[str]) -> None:
+    """Make all actions durable."""
+    for first in range(0, len(all_names), PAGE):
+        page = [TimedWalk(name=name, phase=Step()) for name in all_names[first : first + PAGE]]
+        await asyncio.gather(*(executor.start(walk) for walk in page))
+
+
+async def fresh_file(given: options.Options, all_names: list[str]) -> Path:
+    """A file in which all actions are started; made once in the folder, and copied for each run."""
+    template, path = given.folder / f"ours-{given.others}.db", given.folder / "ours.db"
+    if not template.exists():
+        making = template.with_suffix(".part")
+        async with open_store(URLS["history"].format(making)) as store:
+            await start_all(Executor(store, None, Registry([TimedWalk])), all_names)
+        making.rename(template)
+    shutil.copyfile(template, path)
+    return path
+
+
+async def commits_of_one(executor: Executor) -> int:
+    """The commits of one action, its start and end included."""
+    with counted_commits() as commits:
+        started = await executor.start(TimedWalk(name="alone", phase=Step()))
+        await executor.drive(started.key)
+    return commits[0]
+
+
+async def main() -> None:
+    """Start all actions, then drive some of them, and tell how that went."""
+    given = options.read()
+    all_names = names(given.others)
+    variant = given.variant or "history"
+    path = given.folder if variant == "memory" else await fresh_file(given, all_names)
+    async with open_store(URLS[variant].format(path)) as store:
+        executor = Executor(store, None, Registry([TimedWalk]))
+        if variant == "memory":
+            await start_all(executor, all_names)
+        commits = await commits_of_one(executor)
+        BEGUN_S.clear()
+        begun_s, cpu_s = time.perf_counter(), time.process_time()
+        for batch in rounds_of(given.at_once, given.batches, given.others):
+            keys = [ActionKey(Walk.kind, all_names[place]) for place in batch]
+            await asyncio.gather(*(executor.drive(key) for key in keys))
+        spent_s, cpu_s = time.perf_counter() - begun_s, time.process_time() - cpu_s
+    transitions = given.at_once * given.batches * TRANSITIONS
+    steps_s = sorted(after - before for begun in BEGUN_S.values() for before, after in pairwise(begun))
+    options.answer(
+        rate=transitions / spent_s,
+        cpu_us=cpu_s / transitions * 1e6,
+        commits=commits,
+        p99_ms=steps_s[int(len(steps_s) * 0.99)] * 1e3,
+    )
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
