@@ -24,6 +24,10 @@ help: ## Show this
 demo: mint ## Issue and pay with a real mint, killing the wallet at every step
 	@$(BIN)/wallet-actions demo
 
+.PHONY: demo-saga
+demo-saga: $(INSTALLED) ## Run sagas against a cloud, killing them at every write and every request
+	@$(BIN)/wallet-actions demo-saga
+
 test: mint ## Run all tests, the real mint included (ARGS='-k …')
 	@$(BIN)/python -m pytest $(ARGS)
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -40,6 +42,7 @@ def read() -> argparse.Namespace:
 def main() -> None:
     """Measure what was asked for."""
     given = read()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the folder, often on memory, is removed
     begun_s, load_before = time.monotonic(), load()
     peers = None if given.no_peers else _peers()
     rows: list[Row] = []

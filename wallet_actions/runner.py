@@ -8,7 +8,6 @@ woken by a slower sync. Wake times are kept on the monotonic clock, so a step of
 from __future__ import annotations
 
 import asyncio
-import heapq
 import logging
 import math
 from collections.abc import Awaitable, Callable, Sequence
@@ -19,6 +18,7 @@ from typing import Self
 import anyio
 from anyio.abc import TaskGroup
 
+from wallet_actions.agenda import Agenda
 from wallet_actions.checkpoint import Status, Wake
 from wallet_actions.clock import Clock
 from wallet_actions.coins import ActionKey
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 PAGE = 500
 BUSY_WAIT = timedelta(seconds=1)
-HEAP_SLACK = 64
+READ_AHEAD_S = 1.0
 
 
 class Slots:
@@ -107,8 +107,9 @@ class Runner:
         self._stalled = stalled
         self._drain = drain
         self._retention = retention
-        self._heap: list[tuple[float, ActionKey]] = []
-        self._armed: dict[ActionKey, float] = {}
+        self._agenda = Agenda()
+        self._reading = asyncio.Lock()
+        self._read_from_s = -math.inf
         self._ready: dict[ActionKey, bool] = {}  # whether to drive it even if it is not due
         self._active: dict[ActionKey, bool] = {}  # whether to drive it once more
         self._owed: set[ActionKey] = set()  # notified, but the store was away
@@ -142,8 +143,8 @@ class Runner:
 
     @property
     def parked(self) -> int:
-        """How many wake times are kept."""
-        return len(self._armed)
+        """How many wake times are kept in memory: the nearest, see `agenda`."""
+        return len(self._agenda)
 
     def notify(self, key: ActionKey) -> None:
         """Drive an action now, due or not: something happened that it may be waiting for. Never lost, never doubled."""
@@ -189,23 +190,21 @@ class Runner:
                 while self._kinds:
                     tasks.start_soon(self._look_over, self._kinds.pop())
                 self._start_what_is_due(tasks)
+                self._read_on_in_time(tasks)
                 await self._clock.wait(self._wake, self._until_next())
             await self._slots.drain(self._clock, self._drain)
             tasks.cancel_scope.cancel()
         self._recovered.set()
 
     def _until_next(self) -> timedelta | None:
-        if not self._heap or len(self._active) >= self._concurrency:
+        if len(self._active) >= self._concurrency:
             return None
-        return timedelta(seconds=max(0.0, self._heap[0][0] - self._clock.monotonic()))
+        next_s = min(self._agenda.next_s, self._next_reading_s())
+        return None if next_s == math.inf else timedelta(seconds=max(0.0, next_s - self._clock.monotonic()))
 
     def _start_what_is_due(self, tasks: TaskGroup) -> None:
-        now_s = self._clock.monotonic()
-        while self._heap and self._heap[0][0] <= now_s:
-            due_s, key = heapq.heappop(self._heap)
-            if self._armed.get(key) == due_s:  # else it was armed anew since
-                del self._armed[key]
-                self._offer(key)
+        for key in self._agenda.take_due(self._clock.monotonic()):
+            self._offer(key)
         while self._ready and len(self._active) < self._concurrency:
             key = next(iter(self._ready))
             is_forced = self._ready.pop(key) or key in self._owed
@@ -213,25 +212,32 @@ class Runner:
             self._active[key] = False
             tasks.start_soon(self._drive, key, is_forced)
 
+    def _next_reading_s(self) -> float:
+        agenda = self._agenda
+        if not agenda.has_room(len(self._ready)):
+            return math.inf
+        return max(agenda.horizon_s - READ_AHEAD_S, self._read_from_s)
+
+    def _read_on_in_time(self, tasks: TaskGroup) -> None:
+        if self._clock.monotonic() >= self._next_reading_s():
+            self._agenda.begin_reading()
+            tasks.start_soon(self._read_on)
+
     def _offer(self, key: ActionKey) -> None:
         if key not in self._active:
             self._ready.setdefault(key, False)
 
-    def _arm(self, key: ActionKey, delay: timedelta) -> None:
+    def _arm(self, key: ActionKey, delay: timedelta, *, is_stored: bool = True) -> None:
         due_s = self._clock.monotonic() + max(0.0, delay.total_seconds())
-        armed_s = self._armed.get(key, math.inf)
+        armed_s = self._agenda.due_s(key)
         if armed_s == due_s or (armed_s < due_s and key in self._owed):
             return
-        self._armed[key] = due_s
-        heapq.heappush(self._heap, (due_s, key))
-        if len(self._heap) > 2 * len(self._armed) + HEAP_SLACK:  # most are of actions that were armed anew since
-            self._heap = [(due_s, key) for key, due_s in self._armed.items()]
-            heapq.heapify(self._heap)
+        self._agenda.put(key, due_s, is_stored=is_stored)
         self._wake.set()
 
     def _disarm(self, key: ActionKey) -> None:
         if key not in self._owed:
-            self._armed.pop(key, None)
+            self._agenda.remove(key)
 
     def _drop(self, key: ActionKey) -> None:
         """Forget that it was to be driven, or it would be driven before its time once it is resumed."""
@@ -264,14 +270,14 @@ class Runner:
                 result = await self._executor.drive(key, wait=is_forced, only_if_due=not is_forced)
             self._store_failures = 0
             if result.outcome is Outcome.BUSY:
-                self._arm(key, BUSY_WAIT)  # whoever drives it may be cancelled, and leave it
+                self._arm(key, BUSY_WAIT, is_stored=False)  # whoever drives it may be cancelled, and leave it
             elif result.outcome is Outcome.PARKED and result.action is None and result.wake_at is not None:
                 self._arm(key, result.wake_at - self._clock.now())  # it was not due yet
         except StoreUnavailableError:
             self._store_failures += 1
             if is_forced:
                 self._owed.add(key)
-            self._arm(key, STORE_POLICY.delay(self._store_failures))
+            self._arm(key, STORE_POLICY.delay(self._store_failures), is_stored=False)
         except UnknownActionError:
             pass  # a start that was rolled back
         except Exception as error:  # noqa: BLE001 one bad action does not end the loop for the others (L-D12)
@@ -291,7 +297,7 @@ class Runner:
         while True:
             try:
                 self._report = await recover(self._executor, slots=self._slots)
-                await self._arm_all()
+                await self._read_ahead()
                 return
             except Exception as error:  # noqa: BLE001 nothing is dropped: it starts again (L-D13)
                 failures += 1
@@ -300,15 +306,40 @@ class Runner:
                 self._recovered.set()
             await self._clock.sleep(STORE_POLICY.delay(failures))
 
-    async def _arm_all(self) -> None:
-        store = self._executor.store
+    async def _read_on(self) -> None:
+        failures = 0
+        while True:
+            try:
+                return await self._read_ahead()
+            except Exception as error:  # noqa: BLE001 what is not known here is due one day; it starts again (L-D13)
+                failures += 1
+                logger.warning("wake times could not be read", extra={"error_type": type(error).__name__})
+            await self._clock.sleep(STORE_POLICY.delay(failures))
+
+    async def _read_ahead(self) -> None:
+        """Put what is due next on the agenda, from the first on: much has changed since it was read the last time."""
+        async with self._reading:
+            self._agenda.begin_reading()
+            horizon_s = await self._read_wakes()
+            self._agenda.end_reading(horizon_s)
+        # Whatever keeps an action from being driven though it is due, it is not read over and over (G8).
+        self._read_from_s = self._clock.monotonic() + READ_AHEAD_S
+        self._wake.set()
+
+    async def _read_wakes(self) -> float:
+        nearest, found = self._agenda.nearest, 0
         after: Wake | None = None
-        while page := await patiently(self._executor, partial(store.wakes, until=None, after=after, limit=PAGE)):
+        read = partial(self._executor.store.wakes, until=None, limit=min(PAGE, nearest))
+        while page := await patiently(self._executor, partial(read, after=after)):
             after = page[-1]
-            now = self._clock.now()
+            now, now_s = self._clock.now(), self._clock.monotonic()
             for wake in page:
-                if wake.key not in self._armed and wake.key not in self._active:
+                if wake.key not in self._agenda and wake.key not in self._active and wake.key not in self._ready:
                     self._arm(wake.key, wake.wake_at - now)
+                    found += 1
+            if found >= nearest:
+                return now_s + max(0.0, (after.wake_at - now).total_seconds())
+        return math.inf
 
     async def _look_over(self, kind: str) -> None:
         """Take up what lay still while a kind was paused."""
@@ -321,7 +352,10 @@ class Runner:
                 after = page[-1].row
                 now = self._clock.now()
                 for checkpoint in page:
-                    self._arm(checkpoint.key, (checkpoint.wake_at or now) - now)
+                    if checkpoint.wake_at is None:
+                        self._arm(checkpoint.key, timedelta(0), is_stored=False)
+                    else:
+                        self._arm(checkpoint.key, checkpoint.wake_at - now)
         except Exception as error:  # noqa: BLE001 what it did not reach is found by the sync
             logger.warning("a resumed kind was not looked over", extra={"error_type": type(error).__name__})
 

@@ -30,7 +30,7 @@ from typing import Any, TypeVar
 
 from wallet_actions.action import Action, field_names
 from wallet_actions.checkpoint import CancelState, Checkpoint, ErrorRecord
-from wallet_actions.classify import classify
+from wallet_actions.classification import classify
 from wallet_actions.clock import Clock
 from wallet_actions.errors import (
     ConfigurationError,

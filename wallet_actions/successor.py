@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from wallet_actions.action import Action
-from wallet_actions.checkpoint import CancelState, Checkpoint, ErrorRecord, Status
+from wallet_actions.checkpoint import CancelState, Checkpoint, ErrorRecord, Status, checkpoint_of
 from wallet_actions.events import EventKind
 from wallet_actions.registry import Kind, StateWriter
 from wallet_actions.step import Decision, Refused, Stuck, record
@@ -73,26 +73,26 @@ def _row(
         schema_version, state, phase = checkpoint.schema_version, checkpoint.state, checkpoint.phase
     else:
         schema_version, state, phase = kind.schema_version, encode(action), action.phase.tag
-    return Checkpoint(
-        kind=checkpoint.kind,
-        id=checkpoint.id,
-        version=checkpoint.version + 1,
-        schema_version=schema_version,
-        state=state,
-        phase=phase,
-        status=status,
-        created_at=checkpoint.created_at,
-        updated_at=now,
-        wake_at=wake_at,
-        attempts=checkpoint.attempts + 1 if decision.is_failure else 0,
-        faults=checkpoint.faults + 1 if decision.is_fault else 0,
-        error=error,
-        cancel=checkpoint.cancel,
-        owner=checkpoint.owner,
-        lease_until=checkpoint.lease_until,
-        traceparent=checkpoint.traceparent,
-        result=result if result is not None else checkpoint.result,
-        row=checkpoint.row,
+    return checkpoint_of(
+        checkpoint.kind,
+        checkpoint.id,
+        checkpoint.version + 1,
+        schema_version,
+        state,
+        phase,
+        status,
+        checkpoint.created_at,
+        now,
+        wake_at,
+        checkpoint.attempts + 1 if decision.is_failure else 0,
+        checkpoint.faults + 1 if decision.is_fault else 0,
+        error,
+        checkpoint.cancel,
+        checkpoint.owner,
+        checkpoint.lease_until,
+        checkpoint.traceparent,
+        result if result is not None else checkpoint.result,
+        checkpoint.row,
     )
 
 

@@ -15,17 +15,21 @@ import time
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import httpx
 from coincurve import PublicKey
 
 from benchmarks.sides import options
-from wallet_actions.cashu import Cashu, CashuWallet, MintClient, Seed
-from wallet_actions.cashu.outputs import BlindedMessage
+from wallet_actions.cashu import Cashu, CashuWallet, Melt, MintClient, Seed
+from wallet_actions.cashu.conditions import pay_to_key
+from wallet_actions.cashu.proofs import BlindedMessage
 from wallet_actions.cashu.quotes import sign_mint_request
 from wallet_actions.errors import ReservationError
 from wallet_actions.testing.nutshell import MintConfig, NutshellMint
+
+T = TypeVar("T")
 
 OPERATIONS = ("issue", "send", "receive", "melt")
 AMOUNT, PART = 64, 20
@@ -71,15 +75,17 @@ class Recorder(httpx.AsyncBaseTransport):
 
     def chains(self) -> list[list[Request]]:
         """The requests of each operation: those of tasks that speak of the same quote belong together."""
+        chains: list[list[Request]] = []
         by_quote: dict[bytes, list[Request]] = {}
-        alone: list[list[Request]] = []
         for requests in self.made.values():
-            quote = next((request.quote for request in requests if request.quote), b"")
-            if quote:
-                by_quote.setdefault(quote, []).extend(requests)
-            else:
-                alone.append(requests)
-        return [*by_quote.values(), *alone]
+            quotes = {request.quote for request in requests if request.quote}
+            chain = next((by_quote[quote] for quote in quotes if quote in by_quote), None)
+            if chain is None:
+                chain = []
+                chains.append(chain)
+            chain.extend(requests)
+            by_quote.update(dict.fromkeys(quotes, chain))
+        return chains
 
 
 class Signer:
@@ -137,6 +143,31 @@ async def together(work: list[Callable[[], Coroutine[Any, Any, Any]]], at_once: 
     return time.perf_counter() - begun_s
 
 
+async def begun(begin: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Begin an operation, again where the others were faster to take the coins that were chosen."""
+    while True:
+        try:
+            return await begin()
+        except ReservationError:
+            continue
+
+
+def seed(name: str) -> Seed:
+    """A wallet's seed."""
+    return Seed.from_mnemonic(WORDS, passphrase=name)
+
+
+async def twin_s(client: httpx.AsyncClient, signer: Signer, chains: list[list[Request]], at_once: int) -> float:
+    """How long the mint takes to answer these requests, in seconds."""
+
+    async def warm() -> None:
+        await client.post("/v1/mint/quote/bolt11", json={"amount": 1, "unit": "sat"})
+
+    # Its first quotes are slow; ours met a mint that had answered before.
+    await together([warm] * at_once, at_once)
+    return await together([partial(replay, chain, client, signer) for chain in chains], at_once)
+
+
 async def prepared(
     operation: str, app: Cashu, giver: Cashu, mint: NutshellMint, count: int
 ) -> list[Callable[[], Coroutine[Any, Any, Any]]]:
@@ -146,17 +177,15 @@ async def prepared(
         for _ in range(count):
             await wallet.issued((await wallet.issue(mint.url, amount)).id)
 
+    lock = pay_to_key(await giver.wallet.receiving_key())
+
     async def issue() -> None:
         await app.issued((await app.issue(mint.url, AMOUNT)).id)
 
     async def send() -> None:
-        while True:
-            try:
-                action = await app.send(mint.url, PART)
-            except ReservationError:
-                continue  # the others were faster to take what was chosen
-            await app.token(action.id)
-            return
+        # Locked, so that it takes a swap also where coins would fit.
+        action = await begun(lambda: app.send(mint.url, PART, condition=lock))
+        await app.token(action.id)
 
     if operation == "issue":
         return [issue] * count
@@ -170,14 +199,16 @@ async def prepared(
         async def receive(token: str) -> None:
             await app.received((await app.receive(token)).id)
 
-        return [lambda token=token: receive(token) for token in tokens]  # type: ignore[misc]
+        return [partial(receive, token) for token in tokens]
     await fund(app, 2 * AMOUNT)
     invoices = [await mint.invoice(AMOUNT) for _ in range(count)]
 
     async def melt(invoice: str) -> None:
-        await app.paid((await app.melt(mint.url, invoice)).id)
+        action = await Melt.of(app.wallet, mint.url, invoice, "sat")
+        await begun(lambda: app.pay(action))
+        await app.paid(action.id)
 
-    return [lambda invoice=invoice: melt(invoice) for invoice in invoices]  # type: ignore[misc]
+    return [partial(melt, invoice) for invoice in invoices]
 
 
 async def main() -> None:
@@ -191,28 +222,23 @@ async def main() -> None:
     figures: dict[str, float] = {}
     async with AsyncExitStack() as stack:
         mint, twin = [await stack.enter_async_context(NutshellMint(MintConfig(data_dir=one))) for one in folders]
-        recorder = Recorder()
-        wallets = []
-        for name, client in (("app", lambda url: MintClient(url, transport=recorder)), ("giver", MintClient)):
-            seed = Seed.from_mnemonic(WORDS, passphrase=f"{name}{given.turn}")
-            store = f"sqlite:///{folders[0] / name}.db"
-            wallets.append(await stack.enter_async_context(Cashu(store, seed, connect=client)))
-        app, giver = wallets
         client = await stack.enter_async_context(httpx.AsyncClient(base_url=twin.url, timeout=60))
         for operation in OPERATIONS:
-            count = given.at_once * given.batches
-            work = await prepared(operation, app, giver, mint, count)
-            recorder.made.clear()
-            ours_s = await together(work, given.at_once)
-            chains = recorder.chains()
-            # Its first quotes are slow; ours met a mint that had answered before.
-            quote = {"amount": 1, "unit": "sat"}
-            warm = [lambda: client.post("/v1/mint/quote/bolt11", json=quote)] * given.at_once
-            await together(warm, given.at_once)
-            signer = Signer(app.wallet, 8 * count)
-            again = [lambda chain=chain: replay(chain, client, signer) for chain in chains]  # type: ignore[misc]
-            raw_s = await together(again, given.at_once)
-            figures[f"{operation}_rate"], figures[f"{operation}_raw"] = count / ours_s, count / raw_s
+            recorder = Recorder()
+            path = f"sqlite:///{folders[0]}/{operation}"
+            async with (
+                # Wallets of their own: what one operation leaves behind is not to ask the mint during the next.
+                Cashu(f"{path}.db", seed(operation), connect=partial(MintClient, transport=recorder)) as app,
+                Cashu(f"{path}-giver.db", seed(f"{operation} giver")) as giver,
+            ):
+                count = given.at_once * given.batches
+                work = await prepared(operation, app, giver, mint, count)
+                recorder.made.clear()
+                ours_s = await together(work, given.at_once)
+                chains = recorder.chains()
+                signer = Signer(app.wallet, 8 * count)
+            figures[f"{operation}_rate"] = count / ours_s
+            figures[f"{operation}_raw"] = count / await twin_s(client, signer, chains, given.at_once)
             figures[f"{operation}_requests"] = sum(len(chain) for chain in chains) / count
     options.answer(**figures)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from mnemonic import Mnemonic
 
@@ -27,6 +28,7 @@ from wallet_actions.testing.nutshell import MintConfig, NutshellMint
 pytestmark = pytest.mark.anyio
 
 PREIMAGE = "07" * 32
+PATIENCE_S = 60
 DIGEST = hashlib.sha256(bytes.fromhex(PREIMAGE)).hexdigest()
 
 
@@ -83,12 +85,14 @@ class Meeting:
 
     async def claimed(self, id: str) -> Sent:
         self.ours.engine.notify(Send, id)
-        return await self.ours.claimed(id)
+        with anyio.fail_after(PATIENCE_S):
+            return await self.ours.claimed(id)
 
     async def receive(self, token: str, **options: Any) -> int:
         """What came in, by the action and by the balance."""
         before = await self.owned()
-        received = await self.ours.received((await self.ours.receive(token, **options)).id)
+        with anyio.fail_after(PATIENCE_S):
+            received = await self.ours.received((await self.ours.receive(token, **options)).id)
         assert await self.owned() == before + received.amount
         return received.amount
 

@@ -142,7 +142,9 @@ _IN_THE_EXECUTOR = (
         "Park(action, wake_after=timedelta(0), error=known)",
     ),
     _planted("secret in an error", STEP, 'f"an unexpected {name}{place}")', "str(error))"),
-    _planted("wake time lost", SUCCESSOR, "encode=encode, wake_at=wake_at, error=reason", "encode=encode, error=reason"),
+    _planted(
+        "wake time lost", SUCCESSOR, "encode=encode, wake_at=wake_at, error=reason", "encode=encode, error=reason"
+    ),
     _planted("attempts start again", SUCCESSOR, "checkpoint.attempts + 1 if", "1 if"),
     _planted(
         "attempts never start again",
@@ -150,9 +152,7 @@ _IN_THE_EXECUTOR = (
         "if decision.is_failure else 0",
         "if decision.is_failure else checkpoint.attempts",
     ),
-    _planted(
-        "version kept", SUCCESSOR, "        version=checkpoint.version + 1,\n", "        version=checkpoint.version,\n"
-    ),
+    _planted("version kept", SUCCESSOR, "        checkpoint.version + 1,\n", "        checkpoint.version,\n"),
     _planted(
         "schema version of a state that this code did not write",
         SUCCESSOR,

@@ -18,7 +18,7 @@ from grpc.aio import AioRpcError, Metadata
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wallet_actions.classify import MAX_DELAY, classify, classify_grpc, classify_http, classify_transport
+from wallet_actions.classification import MAX_DELAY, classify, classify_grpc, classify_http, classify_transport
 from wallet_actions.errors import (
     ActionError,
     ConfigurationError,
@@ -325,7 +325,7 @@ def test_neither_grpc_nor_httpx_is_imported() -> None:
     """An app that uses neither pays for neither; and errors are classified all the same."""
     program = """
 import sys, datetime
-from wallet_actions.classify import classify
+from wallet_actions.classification import classify
 assert type(classify(TimeoutError(), now=datetime.datetime.now(datetime.UTC))).__name__ == "TransientError"
 assert classify(ValueError(), now=datetime.datetime.now(datetime.UTC)) is None
 print(sorted({"grpc", "httpx"} & set(sys.modules)))

@@ -27,10 +27,11 @@ from tests.actions import (
     settle,
     waiting,
 )
+from wallet_actions.agenda import HEAP_SLACK, NEAREST
 from wallet_actions.checkpoint import Status
 from wallet_actions.errors import InvariantError, TransientError
 from wallet_actions.outcome import DriveMode, Outcome
-from wallet_actions.runner import HEAP_SLACK, Runner
+from wallet_actions.runner import Runner
 from wallet_actions.transition import Changes
 from wallet_actions_storage.memory.tables import Record
 
@@ -187,10 +188,10 @@ async def test_100_000_parked_actions_cost_no_task_each(rig: Rig) -> None:
     async with Runner(rig.executor, poll=None, sync=NEVER) as runner:
         await runner.recovered()
         await settle(1000)
-        assert runner.parked == 100_000
+        assert runner.parked == NEAREST
         await settle()
         assert len(asyncio.all_tasks()) < before + 12
-        assert len(runner._heap) <= 2 * 100_000 + HEAP_SLACK
+        assert runner._agenda.heap_size == NEAREST
 
 
 async def test_waking_one_action_over_and_over_does_not_fill_the_heap(rig: Rig) -> None:
@@ -203,7 +204,7 @@ async def test_waking_one_action_over_and_over_does_not_fill_the_heap(rig: Rig) 
             await rig.clock.advance(0.01 * SECOND, rounds=5)
         assert rig.desk.count() > 400
         assert runner.parked == 1
-        assert len(runner._heap) <= HEAP_SLACK + 2
+        assert runner._agenda.heap_size <= HEAP_SLACK + 2
 
 
 # Notifications

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from typing import Final, TypeVar
+from typing import Annotated, Final, TypeVar
 
-from pydantic import BaseModel, ConfigDict, JsonValue, RootModel, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, JsonValue, RootModel, ValidationError
 
 from wallet_actions.cashu.errors import MintLiedError
 from wallet_actions.cashu.keysets import KeysetInfo
@@ -143,8 +143,15 @@ class Restored(BaseModel):
     signatures: tuple[BlindSignature, ...]
 
 
-class MintQuotes(RootModel[tuple[MintQuote, ...]]):
-    """The answer to a check of several mint quotes."""
+def _known(quotes: object) -> object:
+    """Some mints leave out what they do not know, others say so."""
+    if not isinstance(quotes, list):
+        return quotes
+    return tuple(quote for quote in quotes if not (isinstance(quote, dict) and quote.get("unknown") is True))
+
+
+class MintQuotes(RootModel[Annotated[tuple[MintQuote, ...], BeforeValidator(_known)]]):
+    """The answer to a check of several mint quotes: of those that the mint knows."""
 
     model_config = ConfigDict(frozen=True, strict=True, hide_input_in_errors=True)
 

@@ -25,6 +25,7 @@ from wallet_actions.cashu.receiving import Received
 from wallet_actions.cashu.restore import Restore, Restored, RestoreProgress
 from wallet_actions.cashu.send import Send
 from wallet_actions.cashu.sending import Sent
+from wallet_actions.cashu.starting import start_with_coins
 from wallet_actions.cashu.swap import Exchanged, Swap
 from wallet_actions.cashu.tokens import TokenVersion
 from wallet_actions.cashu.wallet import CashuWallet
@@ -32,13 +33,11 @@ from wallet_actions.cashu.watching import Watcher
 from wallet_actions.clock import Clock
 from wallet_actions.coins import Balance
 from wallet_actions.engine import Engine
-from wallet_actions.errors import ReservationError
 from wallet_actions.events import Observer
 from wallet_actions.outcome import Started
 from wallet_actions.store import Store, open_store
 
 KINDS = (Issue, IssueBatch, Melt, Send, Swap, Restore, Receive)
-SELECTION_TRIES = 5
 
 
 class Cashu:
@@ -148,14 +147,14 @@ class Cashu:
         Returns:
             The payment as it was started: with other coins, where those were taken meanwhile.
         """
-        for _ in range(SELECTION_TRIES):
-            try:
-                _require_new(await self.engine.start(melt, melt.opening))
-            except ReservationError:
-                melt = await melt.with_other_coins(self.wallet)
-            else:
-                return melt
-        raise ReservationError(melt.inputs)
+
+        async def start(melt: Melt) -> None:
+            _require_new(await self.engine.start(melt, melt.opening))
+
+        async def choose_again(melt: Melt) -> Melt:
+            return await melt.with_other_coins(self.wallet)
+
+        return await start_with_coins(self.wallet, melt.mint, melt, start=start, choose_again=choose_again)
 
     async def melt_parts(
         self, request: str, parts_msat: Mapping[str, int], unit: str = "sat", *, max_fee: int | None = None
@@ -170,15 +169,15 @@ class Cashu:
                 pay parts. Nothing was written.
         Durability: all parts are on disk, and hold their coins, when it returns, or none.
         """
+
+        async def start(melts: tuple[Melt, ...]) -> None:
+            _require_new(await self.engine.start(melts[0], opening_of(melts)))
+
+        async def choose_again(melts: tuple[Melt, ...]) -> tuple[Melt, ...]:
+            return tuple([await melt.with_other_coins(self.wallet) for melt in melts])
+
         melts = await melts_of(self.wallet, request, parts_msat, unit, max_fee=max_fee)
-        for _ in range(SELECTION_TRIES):
-            try:
-                _require_new(await self.engine.start(melts[0], opening_of(melts)))
-            except ReservationError:
-                melts = tuple([await melt.with_other_coins(self.wallet) for melt in melts])
-            else:
-                return melts
-        raise ReservationError([coin for melt in melts for coin in melt.inputs])
+        return await start_with_coins(self.wallet, melts[0].mint, melts, start=start, choose_again=choose_again)
 
     async def paid(self, id: str) -> Paid:
         """Wait until a `Melt` has ended. See `Engine.result`."""
@@ -200,15 +199,14 @@ class Cashu:
             As `Swap.of`; ReservationError: others take the coins faster than they can be chosen. Nothing was written.
         Durability: the action is on disk, and holds its coins, when it returns.
         """
-        for _ in range(SELECTION_TRIES):
-            swap = await Swap.of(self.wallet, mint_url, unit, amount=amount, denominations=denominations)
-            try:
-                await self.engine.start(swap, swap.opening)
-            except ReservationError as error:
-                taken = error
-            else:
-                return swap
-        raise taken
+
+        async def start(swap: Swap) -> None:
+            await self.engine.start(swap, swap.opening)
+
+        async def choose(_: Swap | None = None) -> Swap:
+            return await Swap.of(self.wallet, mint_url, unit, amount=amount, denominations=denominations)
+
+        return await start_with_coins(self.wallet, mint_url, await choose(), start=start, choose_again=choose)
 
     async def swapped(self, id: str) -> Exchanged:
         """Wait until a `Swap` has ended. See `Engine.result`."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from wallet_actions.cashu.send import Send
 from wallet_actions.cashu.sending import TokenCreated
+from wallet_actions.cashu.starting import start_with_coins
 from wallet_actions.cashu.wallet import CashuWallet
 from wallet_actions.checkpoint import CancelState, Checkpoint, Status
 from wallet_actions.coins import ActionKey
@@ -18,7 +19,6 @@ from wallet_actions.errors import (
     ActionFailedError,
     NotFinishedError,
     RejectedError,
-    ReservationError,
     UnknownActionError,
     UsageError,
 )
@@ -27,8 +27,6 @@ from wallet_actions.events import Event
 LONGEST_LOOK = timedelta(seconds=1)
 """How long it may take to see what another process has done."""
 
-SELECTION_TRIES = 5
-
 
 async def begin(engine: Engine, wallet: CashuWallet, mint_url: str, amount: int, unit: str, **options: Any) -> Send:
     """Start a `Send`, with other coins where somebody else took the first choice.
@@ -36,15 +34,15 @@ async def begin(engine: Engine, wallet: CashuWallet, mint_url: str, amount: int,
     Raises:
         As `Cashu.send`.
     """
+
+    async def start(send: Send) -> None:
+        await engine.start(send, send.opening)
+
+    async def choose_again(send: Send) -> Send:
+        return await send.with_other_coins(wallet)
+
     send = await Send.of(wallet, mint_url, amount, unit, **options)
-    for _ in range(SELECTION_TRIES):
-        try:
-            await engine.start(send, send.opening)
-        except ReservationError:
-            send = await send.with_other_coins(wallet)
-        else:
-            return send
-    raise ReservationError(send.inputs)
+    return await start_with_coins(wallet, mint_url, send, start=start, choose_again=choose_again)
 
 
 async def token(engine: Engine, id: str) -> str:

@@ -17,7 +17,7 @@ import httpx
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from wallet_actions.cashu.errors import MintError, MintUnreachableError
-from wallet_actions.classify import (
+from wallet_actions.classification import (
     HTTP_CLIENT_ERRORS,
     HTTP_CONFIGURATION,
     HTTP_TRANSIENT,

@@ -65,6 +65,7 @@ class CashuWallet:
         self._connect = connect
         self._mints: dict[str, Mint] = {}
         self._proven: dict[tuple[str, str], dict[str, str]] = {}
+        self._choosing: dict[str, asyncio.Lock] = {}
         self._skips: dict[str, asyncio.Lock] = {}
         self._life = secrets.token_hex(8)
 
@@ -139,6 +140,10 @@ class CashuWallet:
         ):
             coins.extend(page)
         return coins
+
+    def choosing(self, mint_url: str) -> asyncio.Lock:
+        """Held by whoever chooses coins of a mint and reserves them, among those of this process who lost a race."""
+        return self._choosing.setdefault(normalize_mint_url(mint_url), asyncio.Lock())
 
     async def select(self, mint_url: str, unit: str, amount: int) -> tuple[tuple[Coin, ...], int]:
         """Choose coins that cover an amount and their input fee; they are not reserved yet.

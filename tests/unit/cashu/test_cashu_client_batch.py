@@ -58,6 +58,8 @@ async def test_several_quotes_are_looked_up_at_once() -> None:
     assert json.loads(answer.requests[0].content) == {"quotes": ["a", "b", "unknown"]}
     assert str(answer.requests[0].url) == "http://mint.test/v1/mint/quote/bolt11/check"
     assert await answering([]).client().mint_quotes(["a"]) == {}
+    told = await answering([quotes[1], {"quote": "c", "unknown": True}]).client().mint_quotes(["a", "c"])
+    assert list(told) == ["a"]
     answers: list[object] = [[quotes[0], quotes[0]], [{**MINT_QUOTE, "quote": "c"}], {"quotes": []}, [{}], "x"]
     for wrong in answers:
         with pytest.raises(MintLiedError):

@@ -14,13 +14,14 @@ import pytest
 
 from tests.unit.cashu.fake_mint import URL, FakeMint
 from tests.unit.cashu.vectors import MNEMONIC
-from wallet_actions.cashu import Cashu, CashuWallet, InsufficientFundsError, Seed
+from wallet_actions.cashu import Cashu, CashuWallet, InsufficientFundsError, Seed, Swap
+from wallet_actions.cashu.coin_selection import MOST_INPUTS
 from wallet_actions.cashu.outputs import unblind_all
 from wallet_actions.cashu.proofs import BlindedMessage, Proof, coin_of
 from wallet_actions.cashu.wallet import moment, public_id
 from wallet_actions.checkpoint import Checkpoint, Status
 from wallet_actions.coins import Coin
-from wallet_actions.errors import InvariantError, UsageError
+from wallet_actions.errors import InvariantError, RejectedError, UsageError
 from wallet_actions.events import Event
 from wallet_actions.store import Delta, NewAction, Store
 from wallet_actions_storage.memory import MemoryStore
@@ -239,3 +240,20 @@ async def test_skips_at_the_same_time_do_not_add_up(store: Store) -> None:
             for _ in range(5):
                 tasks.start_soon(wallet.skip_used, URL, keyset.id)
         assert await wallet.allocate(keyset.id, 1) == 130
+
+
+async def test_more_coins_than_a_mint_takes_at_once(store: Store) -> None:
+    """A wallet of dust: to reserve them would end in a refusal; a person can swap them into fewer."""
+    mint = FakeMint()
+    async with wallet_on(store, mint) as wallet:
+        keyset = await wallet.mint(URL).active_keyset("sat")
+        count = MOST_INPUTS + 1
+        point = keyset.keys[1]
+        dust = [Proof(amount=1, id=keyset.id, secret=f"{place:064x}", C=point) for place in range(count)]
+        await put(store, *(coin_of(proof, mint_url=URL, unit="sat") for proof in dust))
+        with pytest.raises(RejectedError, match="1001 coins, and a mint takes 1000 at once: swap them into fewer"):
+            await wallet.select(URL, "sat", count)
+        chosen, _ = await wallet.select(URL, "sat", MOST_INPUTS)
+        assert len(chosen) == MOST_INPUTS
+        swap = await Swap.of(wallet, URL)
+        assert (len(swap.inputs), swap.left) == (500, count - 500)

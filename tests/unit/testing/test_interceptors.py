@@ -12,7 +12,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from wallet_actions.classify import classify
+from wallet_actions.classification import classify
 from wallet_actions.errors import TransientError
 from wallet_actions.testing.life import Crashed, CrashKind, FaultKind, Life, Plan
 from wallet_actions.testing.peers import faulty_interceptors

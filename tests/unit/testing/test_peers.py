@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
-from wallet_actions.classify import classify
+from wallet_actions.classification import classify
 from wallet_actions.errors import TransientError
 from wallet_actions.testing.life import BUSY_FOR, Crashed, FaultKind, Life, Plan
 from wallet_actions.testing.peers import FaultyTransport

@@ -1,0 +1,143 @@
+"""Starting, reversing and finding sagas."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from wallet_actions.checkpoint import Checkpoint, Status
+from wallet_actions.coins import ActionKey
+from wallet_actions.engine import Engine
+from wallet_actions.errors import UsageError
+from wallet_actions.executor import Executor
+from wallet_actions.outcome import Started
+from wallet_actions.saga.rows import SagaResult, stored
+from wallet_actions.saga.saga import AnySaga, Saga, StepName
+from wallet_actions.store import Store
+
+InputT = TypeVar("InputT", bound=BaseModel)
+
+PAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class SagaInfo:
+    """A saga in a list.
+
+    Attributes:
+        checkpoint: its row.
+        purpose, triggered_by, labels: as it was started with; empty once its details were pruned.
+        steps: how many there are, by state.
+    """
+
+    checkpoint: Checkpoint
+    purpose: str
+    triggered_by: str
+    labels: frozenset[str]
+    steps: dict[str, int]
+
+    @property
+    def key(self) -> ActionKey:
+        """Kind and id."""
+        return self.checkpoint.key
+
+    @property
+    def status(self) -> Status:
+        """Where it stands."""
+        return self.checkpoint.status
+
+
+async def start_saga(
+    engine: Engine | Executor,
+    kind: type[Saga[Any, InputT]],
+    id: str,
+    input: InputT,
+    steps: Sequence[StepName | Sequence[StepName]] | None = None,
+    *,
+    purpose: str = "",
+    triggered_by: str = "",
+    labels: Iterable[str] = (),
+) -> Started[SagaResult]:
+    """Make a saga of these steps and start it; see `Saga.new` and `Engine.start`.
+
+    Raises:
+        UsageError: as these; nothing was started.
+    Durability: committed when it returns. Idempotent: by kind and id.
+    """
+    saga = kind.new(id, input, steps=steps, purpose=purpose, triggered_by=triggered_by, labels=labels)
+    return await engine.start(saga)
+
+
+async def start_reversal(engine: Engine | Executor, kind: type[AnySaga], id: str) -> Started[SagaResult]:
+    """Undo a saga that is done: start its reversal.
+
+    Returns:
+        What `Engine.start` does; wait for the key's result to see it undone.
+    Raises:
+        UsageError: it is not done, is a reversal itself, or its details were pruned; nothing was started.
+        CheckpointDecodeError: this code cannot read it.
+    Durability: committed when it returns. Idempotent: a saga has one reversal.
+    """
+    executor = engine.executor if isinstance(engine, Engine) else engine
+    key = ActionKey(kind.kind, id)
+    checkpoint = await executor.store.load(key)
+    if checkpoint is None or checkpoint.status is not Status.DONE:
+        raise UsageError(f"{key} is not done; only what is done can be reversed")
+    if checkpoint.state is None:
+        raise UsageError(f"the details of {key} were pruned; its input is not known any more")
+    saga = executor.registry.decode(checkpoint)
+    if not isinstance(saga, Saga) or saga.reverses is not None:
+        raise UsageError(f"{key} is not a saga that can be reversed")
+    result = executor.registry.named(key).result.decode(checkpoint.result)
+    started: Started[SagaResult] = await engine.start(saga.reversal(result))
+    return started
+
+
+async def list_sagas(
+    store: Store,
+    *,
+    statuses: Collection[Status] | None = None,
+    kinds: Collection[str] | None = None,
+    purpose: str | None = None,
+    label: str | None = None,
+    triggered_by: str | None = None,
+    after: int = 0,
+    limit: int = 100,
+) -> list[SagaInfo]:
+    """A page of sagas, oldest first, and no other actions. Needs the database alone.
+
+    Args:
+        statuses, kinds, purpose, label, triggered_by: only those; None does not choose.
+        after: the `checkpoint.row` of the last one seen, 0 to begin.
+    Cost: reads all actions of these statuses and kinds until the page is full.
+    """
+    found: list[SagaInfo] = []
+    while page := await store.list_actions(statuses=statuses, kinds=kinds, after=after, limit=PAGE):
+        after = page[-1].row
+        for checkpoint in page:
+            info = _info(checkpoint)
+            if info is None or (purpose is not None and info.purpose != purpose):
+                continue
+            if (label is not None and label not in info.labels) or triggered_by not in (None, info.triggered_by):
+                continue
+            found.append(info)
+            if len(found) >= limit:
+                return found
+    return found
+
+
+def _info(checkpoint: Checkpoint) -> SagaInfo | None:
+    fields = stored(checkpoint)
+    if fields is None:
+        return None
+    states = [row.get("state", "pending") for row in fields["phase"].get("rows", ())]
+    return SagaInfo(
+        checkpoint=checkpoint,
+        purpose=fields.get("purpose", ""),
+        triggered_by=fields.get("triggered_by", ""),
+        labels=frozenset(fields.get("labels", ())),
+        steps={state: states.count(state) for state in dict.fromkeys(states)},
+    )
