@@ -28,6 +28,10 @@ demo: mint ## Issue and pay with a real mint, killing the wallet at every step
 demo-saga: $(INSTALLED) ## Run sagas against a cloud, killing them at every write and every request
 	@$(BIN)/wallet-actions demo-saga
 
+.PHONY: demo-lightning
+demo-lightning: $(INSTALLED) ## Pay Lightning invoices, killing the wallet at every step
+	@$(BIN)/python -m wallet_actions.demo_lightning
+
 test: mint ## Run all tests, the real mint included (ARGS='-k …')
 	@$(BIN)/python -m pytest $(ARGS)
 
@@ -56,10 +60,10 @@ simulate: $(INSTALLED) ## Try 100,000 schedules of processes, crashes and faults
 	@$(BIN)/python -m wallet_actions.testing.simulate \
 		$(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(COUNT),--count $(COUNT))
 
-# A smaller choice: make sweep-cashu SAMPLE=40; another one: SEED=7
+# A smaller choice: make sweep-cashu SAMPLE=40; another one: SEED=7; one action: ONLY=Send
 .PHONY: sweep-cashu
-sweep-cashu: mint ## Crash Issue, Melt and Swap at every boundary and pair, at a real mint, and kill a choice of them
-	@$(BIN)/python -m tests.integration.sweep_cashu $(if $(SEED),--seed $(SEED)) $(if $(SAMPLE),--sample $(SAMPLE))
+sweep-cashu: mint ## Crash every Cashu action at every boundary and pair, at a real mint, and kill a choice of them
+	@$(BIN)/python -m tests.integration.sweep_cashu $(if $(SEED),--seed $(SEED)) $(if $(SAMPLE),--sample $(SAMPLE)) $(if $(ONLY),--only "$(ONLY)")
 
 # Another choice: make mutants SEED=7, COUNT=100 or COUNT=all, JOBS=1; one place: ONLY=sqlite/delta.py; verdicts: JSON=FILE
 .PHONY: mutants
@@ -77,6 +81,10 @@ crash-matrix: mint ## Let a wallet meet with every fault at every point of every
 .PHONY: soak
 soak: mint ## 2,000 operations by two processes that share a wallet and are killed again and again
 	@$(BIN)/python -m tests.soak $(if $(SEED),--seed $(SEED)) $(if $(COUNT),--count $(COUNT))
+
+.PHONY: protos
+protos: mint ## Make the messages of LND anew, from wallet_actions/lightning/lnd.proto
+	@$(BIN)/python -m wallet_actions.lightning.protos "$$($(BIN)/python -c 'from wallet_actions.testing.nutshell.environment import ensure_environment as e; print(e())')"
 
 clean: ## Remove everything that was made here
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist

@@ -26,7 +26,6 @@ from wallet_actions.cashu import Cashu, CashuWallet, Melt, MintClient, Seed
 from wallet_actions.cashu.conditions import pay_to_key
 from wallet_actions.cashu.proofs import BlindedMessage
 from wallet_actions.cashu.quotes import sign_mint_request
-from wallet_actions.errors import ReservationError
 from wallet_actions.testing.nutshell import MintConfig, NutshellMint
 
 T = TypeVar("T")
@@ -143,15 +142,6 @@ async def together(work: list[Callable[[], Coroutine[Any, Any, Any]]], at_once: 
     return time.perf_counter() - begun_s
 
 
-async def begun(begin: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Begin an operation, again where the others were faster to take the coins that were chosen."""
-    while True:
-        try:
-            return await begin()
-        except ReservationError:
-            continue
-
-
 def seed(name: str) -> Seed:
     """A wallet's seed."""
     return Seed.from_mnemonic(WORDS, passphrase=name)
@@ -184,7 +174,7 @@ async def prepared(
 
     async def send() -> None:
         # Locked, so that it takes a swap also where coins would fit.
-        action = await begun(lambda: app.send(mint.url, PART, condition=lock))
+        action = await app.send(mint.url, PART, condition=lock)
         await app.token(action.id)
 
     if operation == "issue":
@@ -205,7 +195,7 @@ async def prepared(
 
     async def melt(invoice: str) -> None:
         action = await Melt.of(app.wallet, mint.url, invoice, "sat")
-        await begun(lambda: app.pay(action))
+        await app.pay(action)
         await app.paid(action.id)
 
     return [partial(melt, invoice) for invoice in invoices]

@@ -1,4 +1,4 @@
-"""The world in which the checkpoints of `Issue` and `Melt` were recorded: a stand-in mint, whose books fit in a file.
+"""The world in which the checkpoints were recorded: a stand-in mint, whose books fit in a file.
 
 Its keys, the wallet's seed and all quotes are those of a test: nothing in the files is worth anything. To record what a
 new schema version writes, and nothing else: `python -m tests.corpus.worlds`.
@@ -18,27 +18,43 @@ import httpx
 from pydantic import JsonValue
 
 from tests.unit.cashu.kit import TinyMint
-from wallet_actions.cashu import KINDS, CashuWallet, Issue, IssueBatch, Melt, MintClient, Seed
+from wallet_actions.cashu import (
+    KINDS,
+    CashuWallet,
+    Issue,
+    IssueBatch,
+    Melt,
+    MintClient,
+    Receive,
+    Restore,
+    Seed,
+    Send,
+    Swap,
+)
 from wallet_actions.cashu.amounts import split
 from wallet_actions.cashu.crypto import y_of
-from wallet_actions.cashu.outputs import unblind_all
-from wallet_actions.cashu.proofs import BlindedMessage, coin_of
+from wallet_actions.cashu.outputs import outputs_for, unblind_all
+from wallet_actions.cashu.proofs import BlindedMessage, Proof, coin_of
 from wallet_actions.coins import Coin
+from wallet_actions.executor import Executor
 from wallet_actions.store import Store
 from wallet_actions.testing.clock import FakeClock
 from wallet_actions.testing.corpus import record
 from wallet_actions.testing.life import Life
-from wallet_actions.testing.oracles import Sums
+from wallet_actions.testing.oracles import Sums, all_actions
 from wallet_actions.testing.peers import FaultyTransport
 from wallet_actions.testing.world import World
 from wallet_actions.transition import Changes, Start
 
 URL = "http://mint.test"
 WORDS = "abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon about"
+PAYER = "zoo zoo zoo zoo zoo zoo zoo zoo zoo zoo zoo wrong"
 PREIMAGE = "5e" * 32
+FUNDS = (8, 4, 4)
 NUTS = {str(number): {"supported": True} for number in (7, 8, 9, 10, 11, 12, 20)} | {"29": {"max_batch_size": 10}}
 FOLDER = Path(__file__).with_name("checkpoints")
 START = datetime(2030, 1, 1, tzinfo=UTC)
+INPUTS = {"mint": URL, "unit": "sat", "input_total": sum(FUNDS), "asked_at": START}
 
 
 class StandInMint:
@@ -92,6 +108,7 @@ class StandInMint:
                 found = [one for one in body["outputs"] if one["B_"] in self.books["signed"]]
                 return _ok({"outputs": found, "signatures": [self.books["signed"][one["B_"]] for one in found]})
             case ["checkstate"]:
+                self._claim(body["Ys"])
                 spent = {entry["y"] for entry in self.books["spent"]}
                 states = [{"Y": y, "state": "SPENT" if y in spent else "UNSPENT"} for y in body["Ys"]]
                 return _ok({"states": states})
@@ -122,11 +139,24 @@ class StandInMint:
         return _ok({"signatures": self.sign(outputs, [output["amount"] for output in outputs])})
 
     def _swap(self, body: Mapping[str, Any]) -> httpx.Response:
+        spent = {entry["y"] for entry in self.books["spent"]}
+        if any(y_of(proof["secret"]) in spent for proof in body["inputs"]):
+            return httpx.Response(400, json={"detail": "spent", "code": 11001})
+        if any(output["B_"] in self.books["signed"] for output in body["outputs"]):
+            return httpx.Response(400, json={"detail": "signed", "code": 11003})
         self._spend(body["inputs"])
         return _ok({"signatures": self.sign(body["outputs"], [output["amount"] for output in body["outputs"]])})
 
     def _spend(self, inputs: Iterable[Mapping[str, Any]]) -> None:
         self.books["spent"] += [{"y": y_of(proof["secret"]), "amount": proof["amount"]} for proof in inputs]
+
+    def _claim(self, ys: Sequence[str]) -> None:
+        """A payee who has a token claims it between the first look and the second; the amount is in the books."""
+        due = self.books.get("claim")
+        if due is None or due.pop("is_first", False):
+            return
+        self.books["spent"] += [{"y": y, "amount": 0} for y in ys] + [{"y": "", "amount": due["amount"]}]
+        del self.books["claim"]
 
     def _melt_quote(self, quote: str) -> dict[str, Any]:
         known = self.books["melt"][quote]
@@ -188,6 +218,18 @@ class MintWorld(World[CashuWallet]):
             return MintClient(url, transport=FaultyTransport(httpx.MockTransport(self.mint.answer), life))
 
         return CashuWallet(store, Seed.from_mnemonic(WORDS), connect=connect, clock=self.clock)
+
+    async def settle(self, executor: Executor) -> None:
+        """A person asks for a token back once it is out, where the books say so."""
+        for action in await all_actions(executor.store):
+            while self.mint.books.get("revoked") == action.id and not action.status.is_terminal:
+                await executor.drive(action.key)
+                found = await executor.store.load(action.key)
+                assert found is not None
+                action = found
+                if action.phase == "token_created":
+                    await executor.store.request_cancel(action.key, self.clock.now())
+        await super().settle(executor)
 
     async def owed(self) -> Sums:
         return {(URL, "sat"): self.mint.outstanding}
@@ -261,19 +303,104 @@ async def melt_of(world: MintWorld, quote: str) -> Start:
     return Start(action, Changes(add=coins, reserve=action.inputs))
 
 
+async def swap(world: MintWorld) -> Start:
+    from wallet_actions.cashu.swap import ProofsReserved
+
+    coins = await funds(world)
+    action = Swap.model_validate(
+        {
+            **INPUTS,
+            "inputs": tuple(sorted(coin.id for coin in coins)),
+            "name": "swap",
+            "input_fee": 0,
+            "wanted": (1, 1),
+            "phase": ProofsReserved(),
+        }
+    )
+    return Start(action, Changes(add=coins, reserve=action.inputs))
+
+
+async def claimed_send(world: MintWorld) -> Start:
+    world.mint.books["claim"] = {"amount": 10, "is_first": True}
+    return await send_of(world, "claimed")
+
+
+async def revoked_send(world: MintWorld) -> Start:
+    world.mint.books["revoked"] = "revoked"
+    return await send_of(world, "revoked")
+
+
+async def send_of(world: MintWorld, reference: str) -> Start:
+    from wallet_actions.cashu.sending import ProofsReserved
+
+    coins = await funds(world)
+    action = Send.model_validate(
+        {
+            **INPUTS,
+            "inputs": tuple(sorted(coin.id for coin in coins)),
+            "reference": reference,
+            "amount": 10,
+            "include_fee": False,
+            "memo": "a memo",
+            "condition": None,
+            "version": "B",
+            "is_exact": False,
+            "phase": ProofsReserved(),
+        }
+    )
+    return Start(action, Changes(add=coins, reserve=action.inputs))
+
+
+def receive(world: MintWorld) -> Receive:
+    from wallet_actions.cashu.receiving import ProofsPending
+
+    proofs = signed(world, (8, 2), seed=Seed.from_mnemonic(PAYER))
+    return Receive.model_validate(
+        {
+            "mint": URL,
+            "unit": "sat",
+            "memo": "a memo",
+            "proofs": tuple(Proof.model_validate({**proof.__dict__, "dleq": None}) for proof in proofs),
+            "coins": "token",
+            "asked_at": START,
+            "phase": ProofsPending(),
+        }
+    )
+
+
+def restore(world: MintWorld) -> Restore:
+    from wallet_actions.cashu.restore import KeysetToScan, Scanning
+
+    signed(world, (8, 4, 4))
+    keyset = world.mint.tiny.keyset
+    return Restore(
+        mint=URL,
+        run=0,
+        keysets=(KeysetToScan(id=keyset.id, unit="sat"),),
+        unsupported=(),
+        unit="sat",
+        asked_at=START,
+        phase=Scanning(),
+    )
+
+
 async def funds(world: MintWorld) -> list[Coin]:
     async with world.store() as store:
         wallet = CashuWallet(store, Seed.from_mnemonic(WORDS))
-        keyset = world.mint.tiny.keyset
-        amounts = (8, 4, 4)
-        outputs = wallet.outputs(keyset.id, await wallet.allocate(keyset.id, len(amounts)), amounts)
+        await wallet.allocate(world.mint.tiny.keyset.id, len(FUNDS))
+    return [coin_of(proof, mint_url=URL, unit="sat") for proof in signed(world, FUNDS)]
+
+
+def signed(world: MintWorld, amounts: Sequence[int], *, seed: Seed | None = None) -> Sequence[Proof]:
+    """Coins of the first counters of a seed."""
+    keyset = world.mint.tiny.keyset
+    outputs = outputs_for(seed or Seed.from_mnemonic(WORDS), keyset.id, 0, amounts)
     messages = [output.to_message() for output in outputs]
     world.mint.sign([message.model_dump(mode="json") for message in messages], amounts)
-    signatures = world.mint.tiny.sign(messages)
-    return [coin_of(proof, mint_url=URL, unit="sat") for proof in unblind_all(outputs, signatures, keyset)]
+    return unblind_all(outputs, world.mint.tiny.sign(messages), keyset)
 
 
-MAKES = (issue, issue_batch, melt, failing_melt)
+MAKES = (issue, issue_batch, melt, failing_melt, swap, claimed_send, revoked_send, receive, restore)
 
 
 async def main() -> None:

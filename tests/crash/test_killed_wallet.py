@@ -10,10 +10,12 @@ from wallet_actions.testing.nutshell import MintConfig
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600)]
 
 
-@pytest.mark.parametrize("input_fee_ppk", [0, 100])
-async def test_no_kill_loses_a_sat_or_leaves_an_action(input_fee_ppk: int) -> None:
-    """L-S1, L-S6, L-C7, L-P2: at every write, at every lost answer, and again at every write of each recovery."""
-    report = await Demo(is_thorough=True, config=MintConfig(input_fee_ppk=input_fee_ppk)).run()
+async def test_no_kill_loses_a_sat_or_leaves_an_action() -> None:
+    """L-S1, L-S6, L-C7, L-P2: at every write, at every lost answer, and then again at every write of the recovery.
+
+    As `make demo` does it, where spending a coin costs something. `make crash-matrix` goes further.
+    """
+    report = await Demo(config=MintConfig(input_fee_ppk=100)).run()
 
     killed = [row for row in report.rows if row.kills]
     assert len(killed) == len(report.rows), "a point at which nothing died proves nothing"

@@ -273,7 +273,8 @@ class Bank:
             if spendable := [coin.id for coin in owned.values() if coin.state is CoinState.SPENDABLE]:
                 states = await client.check(spendable)
                 assert set(states) == {SpendState.UNSPENT}, "a coin that the mint would not take"
-        assert abs(sum(coin.amount for coin in owned.values()) - await self.outstanding()) <= self.slack
+        has, owed = sum(coin.amount for coin in owned.values()), await self.outstanding()
+        assert abs(has - owed) <= self.slack, f"the wallets have {has}, and the mint owes {owed}"
 
     def forget_log(self) -> None:
         """Drop what was logged so far."""

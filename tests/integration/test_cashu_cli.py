@@ -360,7 +360,7 @@ async def test_what_the_mint_or_the_wallet_refuses(mint: NutshellMint, alice: Pe
         (("send", "9"), "not enough funds: 9 needed, 8 available; nothing was changed"),
         (("melt", invoice, "--yes"), "not enough funds: 120 needed, 8 available"),
         (("melt", invoice, "--yes", "--max-fee", "1"), "accept it with --max-fee"),
-        (("issue", "10", "--unit", "eur"), "no keyset in use for this unit"),
+        (("issue", "10", "--unit", "eur"), "no keyset in use for the unit 'eur'"),
         (("send", "1", "--unit", "eur"), "nothing was changed"),
         (("issue", "10", "--mint", f"{mint.url}/nowhere"), "the mint refused: Not Found"),
         (("swap",), "nothing to swap"),

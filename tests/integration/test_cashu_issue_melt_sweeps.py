@@ -8,24 +8,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 
-from tests.integration.cashu_worlds import ISSUE_SAT, CashuWorld, MeltWorld, melt
-from wallet_actions.action import Action
-from wallet_actions.cashu import CashuWallet, IssueBatch
-from wallet_actions.store import Store
+from tests.integration.cashu_worlds import FAILS, FAILS_LATER, SETTLES, BatchWorld, MeltWorld, batch, melt
 from wallet_actions.testing.nutshell import MintConfig, NutshellMint
 from wallet_actions.testing.sweep import IN_PROCESS, Course, sweep
-from wallet_actions.transition import Start
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
 
 SEED = 4
-FAILS = {"fakewallet_pay_invoice_state": "FAILED", "fakewallet_payment_state": "FAILED"}
-SETTLES = {"fakewallet_pay_invoice_state": "PENDING", "fakewallet_payment_state": "SETTLED"}
-FAILS_LATER = {"fakewallet_pay_invoice_state": "PENDING", "fakewallet_payment_state": "FAILED"}
 
 
 @pytest.fixture(scope="module")
@@ -34,18 +26,6 @@ async def fee_mint() -> AsyncIterator[NutshellMint]:
     async with NutshellMint(MintConfig(input_fee_ppk=100, keyset_version=1)) as mint:
         yield mint
         await mint.reset()
-
-
-class BatchWorld(CashuWorld):
-    """A wallet with two invoices that are paid."""
-
-    async def order(self, store: Store, wallet: CashuWallet, mint: NutshellMint) -> Action[CashuWallet, Any, Any]:
-        return await IssueBatch.of(wallet, mint.url, [ISSUE_SAT, 2 * ISSUE_SAT])
-
-
-def batch(world: CashuWorld) -> Start:
-    action = IssueBatch.model_validate_json(world.setting("action.json"))
-    return Start(action, action.opening)
 
 
 @pytest.mark.parametrize(

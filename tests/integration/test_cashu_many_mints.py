@@ -108,7 +108,7 @@ async def test_a_swap_moves_the_coins_of_one_unit_of_one_mint(household: Househo
     of_dollars = {json.loads(coin.payload)["id"] for coin in await household.coins(there, "usd")}
     of_sats = {json.loads(coin.payload)["id"] for coin in await household.coins(there, "sat")}
     assert not of_dollars & of_sats
-    with pytest.raises(RejectedError, match="no keyset in use for this unit"):
+    with pytest.raises(RejectedError, match="no keyset in use for the unit"):
         await household.cashu.swap(here.url, "usd")
     rows = [row async for row in transactions(household.store) if row.operation == "cashu_swap"]
     assert [(row.mint, row.unit, row.fee) for row in rows] == [(there.url, "usd", 1)]

@@ -153,8 +153,8 @@ class Melt(
         match self.phase:
             case ProofsReserved():
                 return await self._prepare(wallet)
-            case MeltRequested() as phase if phase.sender != wallet.life:
-                # An earlier life sent it, and took with it whatever the mint answered.
+            case MeltRequested() as phase if self._is_missed(wallet, phase):
+                # Whatever the mint answered went with an earlier life, or with a write that failed.
                 mine = {**phase.__dict__, "sender": wallet.life, "is_unanswered": True}
                 return Next(self.at(MeltRequested.model_validate(mine)))
             case MeltRequested():
@@ -165,6 +165,12 @@ class Melt(
                 return await self._reclaim(wallet, self.phase)
             case _ as unreachable:
                 assert_never(unreachable)
+
+    def _is_missed(self, wallet: CashuWallet, phase: MeltRequested) -> bool:
+        """Whether an answer did not come, and the checkpoint does not say so."""
+        if phase.sender != wallet.life:
+            return True
+        return not phase.is_unanswered and wallet.is_unanswered(self.id)
 
     async def on_rejection(self, wallet: CashuWallet, error: RejectedError) -> Transition[Self, Paid]:
         """A refusal ends the payment only while the mint has not been asked to make it."""
@@ -206,7 +212,7 @@ class Melt(
         proofs = await wallet.proofs(self.inputs)
         messages = [output.to_message() for output in phase.outputs(wallet)]
         try:
-            with wallet.sending():
+            with wallet.sending(self.id):
                 quote = await wallet.mint(self.mint).client.melt(self.quote.get_secret_value(), proofs, messages)
         except (MintError, TransientError) as error:
             return await self._look_up(wallet, error)

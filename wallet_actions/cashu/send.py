@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Self, assert_never
 
-from pydantic import AwareDatetime, SecretStr
+from pydantic import AwareDatetime
 
 from wallet_actions.action import Action
 from wallet_actions.cashu import exchange
@@ -42,22 +42,20 @@ from wallet_actions.cashu.sending import (
     TakeBack,
     TokenCreated,
     choose,
-    face_value,
     nuts_for,
-    require_amount,
-    require_condition,
-    require_memo,
-    require_version,
+    plan_for,
+    require_sendable,
     rolling_back,
     spent_of,
+    token_created,
     total,
     why_locked,
 )
-from wallet_actions.cashu.tokens import Token, TokenVersion, encode_token
+from wallet_actions.cashu.tokens import Token, TokenVersion
 from wallet_actions.cashu.wallet import CashuWallet
 from wallet_actions.cashu.witnesses import Locked, unlock
 from wallet_actions.coins import Coin, CoinState
-from wallet_actions.errors import InvariantError, RejectedError, TransientError, UsageError
+from wallet_actions.errors import InvariantError, RejectedError, TransientError
 from wallet_actions.transition import NO_CHANGES, Changes, Done, Failed, Next, Park, Transition
 
 SHORTEST_POLL, LONGEST_POLL = timedelta(seconds=1), timedelta(hours=1)
@@ -66,7 +64,6 @@ POLLS_IN_AGE = 4  # a token is looked up again after a quarter of the time that 
 HASTY_PLANS, MOST_PLANS = 3, 8
 ID_BYTES = 16
 
-TOO_DEAR = "the mint charges more for the coins than when they were chosen, and they do not suffice any more"
 NOT_WORTH_IT = "the mint's fee for taking it back is as much as its coins are worth"
 
 
@@ -128,10 +125,7 @@ class Send(Action[CashuWallet, ProofsReserved | SwapRequested | TokenCreated | R
             RejectedError: the mint has no such unit, or lacks what a safe end depends on.
             TransientError: the mint did not answer.
         """
-        require_amount(amount)
-        require_memo(memo)
-        require_condition(condition)
-        require_version(version)
+        require_sendable(amount, memo, condition, version)
         mint = wallet.mint(mint_url)
         await mint.require(*nuts_for(condition))
         return cls(
@@ -168,11 +162,7 @@ class Send(Action[CashuWallet, ProofsReserved | SwapRequested | TokenCreated | R
     @property
     def token(self) -> str | None:
         """The token, once it exists; sensitive."""
-        match self.phase:
-            case TokenCreated(token=token) | RollingBack(token=token):
-                return token.get_secret_value()
-            case _:
-                return None
+        return self.phase.token.get_secret_value() if isinstance(self.phase, TokenCreated | RollingBack) else None
 
     async def advance(self, wallet: CashuWallet) -> Transition[Self, Sent]:
         """Make the token, then wait until it is claimed; or take it back."""
@@ -199,13 +189,11 @@ class Send(Action[CashuWallet, ProofsReserved | SwapRequested | TokenCreated | R
         match self.phase:
             case ProofsReserved():
                 return Failed("given up before it was made", changes=self._outcome(TransactionState.CANCELLED))
+            case SwapRequested(is_unwanted=False) | TokenCreated() if await self.obstacle(wallet) is not None:
+                return None
             case SwapRequested(is_unwanted=False) as phase:
-                if await self.obstacle(wallet) is not None:
-                    return None
                 return Next(self.at(SwapRequested(plan=phase.plan, earlier=phase.earlier, is_unwanted=True)))
             case TokenCreated() as phase:
-                if await self.obstacle(wallet) is not None:
-                    return None
                 return await self._begin_to_take_back(wallet, phase)
             case _:
                 return None
@@ -242,16 +230,10 @@ class Send(Action[CashuWallet, ProofsReserved | SwapRequested | TokenCreated | R
 
     async def _plan(self, wallet: CashuWallet) -> SwapPlan | str:
         """The outputs of the swap; or why there are none."""
-        keyset = await wallet.mint(self.mint).active_keyset(self.unit)
-        fee = await exchange.fee_for(wallet, self.mint, await wallet.proofs(self.inputs))
-        try:
-            face = face_value(self.amount, keyset, include_fee=self.include_fee)
-            kept = self.input_total - fee - face
-            if kept < 0:
-                return TOO_DEAR
-            return await SwapPlan.of(wallet, keyset, kept=kept, given=face, condition=self.condition)
-        except UsageError as error:
-            return str(error)
+        proofs = await wallet.proofs(self.inputs)
+        return await plan_for(
+            wallet, self.mint, self.unit, proofs, self.amount, include_fee=self.include_fee, condition=self.condition
+        )
 
     async def _swap(self, wallet: CashuWallet, phase: SwapRequested) -> Transition[Self, Sent]:
         inputs = await wallet.proofs(self.inputs)
@@ -305,12 +287,7 @@ class Send(Action[CashuWallet, ProofsReserved | SwapRequested | TokenCreated | R
 
     def _token_of(self, wallet: CashuWallet, proofs: Sequence[Proof], *, fee: int) -> TokenCreated:
         token = Token(mint=self.mint, unit=self.unit, memo=self.memo, proofs=tuple(proofs))
-        return TokenCreated(
-            token=SecretStr(encode_token(token, self.version)),
-            coins=tuple(proof.y for proof in proofs),
-            fee=fee,
-            since=wallet.clock.now(),
-        )
+        return token_created(token, self.version, fee=fee, now=wallet.clock.now())
 
     def _created(self, phase: TokenCreated, **changes: Any) -> Changes:
         return self._outcome(TransactionState.PENDING, fee=phase.fee, reserve=phase.coins, **changes)

@@ -19,7 +19,8 @@ from wallet_actions.cashu.errors import MalformedError
 from wallet_actions.cashu.keysets import Keyset
 from wallet_actions.cashu.plan import SwapPlan
 from wallet_actions.cashu.proofs import Proof
-from wallet_actions.cashu.token_forms import TokenVersion, require_text
+from wallet_actions.cashu.token_forms import require_text
+from wallet_actions.cashu.tokens import Token, TokenVersion, encode_token
 from wallet_actions.cashu.wallet import CashuWallet
 from wallet_actions.cashu.witnesses import Keyring, Locked, plan_unlock
 from wallet_actions.coins import MAX_AMOUNT
@@ -28,6 +29,8 @@ from wallet_actions.errors import UsageError
 MAX_MEMO_CHARS: Final = 1_000
 MAX_LOCK_CHARS: Final = 1_000
 """How long a locked secret may be. A mint sees it only when the coin is spent, and refuses long ones for ever then."""
+
+TOO_DEAR: Final = "the mint charges more for the coins than when they were chosen, and they do not suffice any more"
 
 CHECK, RESTORE, SECRETS, P2PK, DLEQ, HTLC = 7, 9, 10, 11, 12, 14  # parts of the protocol that a safe end depends on
 
@@ -150,6 +153,44 @@ async def choose(
     }
 
 
+async def plan_for(
+    wallet: CashuWallet,
+    mint_url: str,
+    unit: str,
+    inputs: Sequence[Proof],
+    amount: int,
+    *,
+    include_fee: bool,
+    condition: Condition | None,
+) -> SwapPlan | str:
+    """The outputs of a swap that makes a token's coins; or why there are none, for the user.
+
+    Durability: as `OutputPlan.of`.
+    Raises:
+        RejectedError, TransientError: the mint has no keyset to use, or did not tell.
+    """
+    keyset = await wallet.mint(mint_url).active_keyset(unit)
+    fee = await exchange.fee_for(wallet, mint_url, inputs)
+    try:
+        face = face_value(amount, keyset, include_fee=include_fee)
+        kept = total(inputs) - fee - face
+        if kept < 0:
+            return TOO_DEAR
+        return await SwapPlan.of(wallet, keyset, kept=kept, given=face, condition=condition)
+    except UsageError as error:
+        return str(error)
+
+
+def token_created(token: Token, version: TokenVersion, *, fee: int, now: datetime) -> TokenCreated:
+    """The phase that begins with a token."""
+    return TokenCreated(
+        token=SecretStr(encode_token(token, version)),
+        coins=tuple(proof.y for proof in token.proofs),
+        fee=fee,
+        since=now,
+    )
+
+
 def face_value(amount: int, keyset: Keyset, *, include_fee: bool) -> int:
     """What a token of new coins has to say, so that an amount can be claimed.
 
@@ -171,6 +212,19 @@ def nuts_for(condition: Condition | None) -> Sequence[int]:
     if condition is None:
         return CHECK, RESTORE, DLEQ
     return CHECK, RESTORE, DLEQ, SECRETS, P2PK if condition.kind is ConditionKind.P2PK else HTLC
+
+
+def require_sendable(amount: int, memo: str | None, condition: Condition | None, version: TokenVersion) -> None:
+    """Check what somebody wants to send.
+
+    Raises:
+        UsageError: no token can be made of it.
+    """
+    require_amount(amount)
+    require_memo(memo)
+    require_condition(condition)
+    if version not in set(TokenVersion):
+        raise UsageError("a token is written as version 3 or 4")
 
 
 def require_amount(amount: int) -> None:
@@ -213,16 +267,6 @@ def require_condition(condition: Condition | None) -> None:
         raise UsageError("a condition that nobody can meet: its keys or its hash are not sound") from None
     if len(locked_secret(sound, "0" * 64)) > MAX_LOCK_CHARS:
         raise UsageError("a condition with so many keys that mints refuse its coins")
-
-
-def require_version(version: TokenVersion) -> None:
-    """Check a version.
-
-    Raises:
-        UsageError: none that is written.
-    """
-    if version not in set(TokenVersion):
-        raise UsageError("a token is written as version 3 or 4")
 
 
 def why_locked(condition: Condition, keys: Keyring, *, now: datetime) -> str | None:

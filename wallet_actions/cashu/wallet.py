@@ -15,6 +15,7 @@ from wallet_actions.cashu.client import MintClient
 from wallet_actions.cashu.coin_selection import MOST_INPUTS, exact, input_fee, select
 from wallet_actions.cashu.conditions import Condition
 from wallet_actions.cashu.derivation import Seed
+from wallet_actions.cashu.errors import MintError, MintUnreachableError
 from wallet_actions.cashu.keys import OwnKeys
 from wallet_actions.cashu.keysets import KeysetInfo
 from wallet_actions.cashu.mint import Mint
@@ -68,6 +69,7 @@ class CashuWallet:
         self._choosing: dict[str, asyncio.Lock] = {}
         self._skips: dict[str, asyncio.Lock] = {}
         self._life = secrets.token_hex(8)
+        self._unanswered: set[str] = set()
 
     def __repr__(self) -> str:
         return f"CashuWallet(mints={sorted(self._mints)})"
@@ -206,13 +208,23 @@ class CashuWallet:
         return self._life
 
     @contextmanager
-    def sending(self) -> Iterator[None]:
-        """Around a request that must not arrive late unnoticed: one that is cut off here is an earlier life's."""
+    def sending(self, id: str) -> Iterator[None]:
+        """Around a request that must not arrive late unnoticed.
+
+        Args:
+            id: the action's, which asks `is_unanswered` later: its own checkpoint may never be told.
+        """
         try:
             yield
-        except asyncio.CancelledError:
-            self._life = secrets.token_hex(8)
+        except (MintError, MintUnreachableError):
             raise
+        except BaseException:
+            self._unanswered.add(id)
+            raise
+
+    def is_unanswered(self, id: str) -> bool:
+        """Whether the answer to a request of an action never came, in this process."""
+        return id in self._unanswered
 
     async def allocate_quote_key(self) -> int:
         """Take the counter of a key that no quote was locked to before (NUT-20).

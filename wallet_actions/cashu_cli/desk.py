@@ -98,11 +98,12 @@ class Desk:
         return self._mint
 
     @asynccontextmanager
-    async def wallet(self, *, is_recovery_told: bool = True) -> AsyncIterator[Cashu]:
+    async def wallet(self, *, is_recovery_told: bool = True, watch: bool = False) -> AsyncIterator[Cashu]:
         """Open the wallet, as an app does when it starts: what a crash left behind is taken up.
 
         Args:
             is_recovery_told: whether the user hears of that.
+            watch: hear from the mints at once, for a person who waits for somebody else; see `Cashu`.
         Raises:
             CommandError, WalletActionError: there is no wallet, no phrase, or the file is not one of ours.
         """
@@ -110,7 +111,7 @@ class Desk:
         seed = self.home.seed()
         if (loose := self.home.loose_permissions()) is not None:
             self.tell(loose)
-        async with Cashu(self.home.url, seed, poll=POLL, drain=DRAIN) as cashu:
+        async with Cashu(self.home.url, seed, poll=POLL, drain=DRAIN, watch=watch) as cashu:
             report = await _recovered(cashu)
             if is_recovery_told:
                 self._tell_recovery(report)

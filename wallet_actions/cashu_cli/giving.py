@@ -117,7 +117,7 @@ def send(
     condition = _condition(lock, hash, locktime, refund)
 
     async def work() -> None:
-        async with desk.wallet() as cashu:
+        async with desk.wallet(watch=wait) as cashu:
             action = await cashu.send(
                 desk.mint(mint),
                 amount or 0,

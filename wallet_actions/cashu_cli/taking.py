@@ -70,7 +70,7 @@ def issue(
         raise typer.BadParameter("give either AMOUNT, or --resume ID")
 
     async def work() -> None:
-        async with desk.wallet() as cashu:
+        async with desk.wallet(watch=not no_wait) as cashu:
             if resume is None:
                 action = await cashu.issue(desk.mint(mint), amount or 0, unit)
                 name = action.id

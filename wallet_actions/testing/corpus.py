@@ -211,6 +211,7 @@ async def _entry(here: World[Any], key: ActionKey) -> Entry:
             schema_version=checkpoint.schema_version,
             phase=checkpoint.phase,
             status=checkpoint.status,
+            cancel=checkpoint.cancel,
             at=here.clock.now(),
             state=json.loads(checkpoint.state or "null"),
             decoded=hash_of(action),

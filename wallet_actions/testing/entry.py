@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from wallet_actions.action import Action
-from wallet_actions.checkpoint import Checkpoint, Status
+from wallet_actions.checkpoint import CancelState, Checkpoint, Status
 from wallet_actions.codec import canonical_json
 from wallet_actions.coins import Coin, CoinState, Fact
 from wallet_actions.store import Delta
@@ -50,6 +50,7 @@ class Entry(BaseModel):
 
     Attributes:
         at: the world's clock.
+        cancel: whether it had been asked to cancel, and agreed.
         state: as the store had it; `result` too, of one that is done.
         decoded: SHA-256 of the `repr` of the fields that it was read as.
         facts: those that were there, by kind and key.
@@ -66,6 +67,7 @@ class Entry(BaseModel):
     schema_version: int
     phase: str
     status: Status
+    cancel: CancelState = CancelState.NONE
     at: datetime
     state: JsonValue
     decoded: str
@@ -93,6 +95,7 @@ class Entry(BaseModel):
             state=canonical_json(self.state),
             phase=self.phase,
             status=Status.RUNNING,
+            cancel=self.cancel,
             created_at=self.at,
             updated_at=self.at,
         )

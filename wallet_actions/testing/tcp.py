@@ -207,7 +207,10 @@ class TcpFaultProxy:
         except* (_ResetError, OSError):
             for one in writers:
                 # With no time to linger, closing sends RST and drops what is still to be sent.
-                one.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                with suppress(OSError):  # the peer may have been first
+                    one.get_extra_info("socket").setsockopt(
+                        socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+                    )
                 one.transport.abort()
         finally:
             for one in writers:

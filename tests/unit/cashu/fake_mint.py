@@ -11,6 +11,7 @@ import httpx
 
 from tests.unit.cashu.kit import TinyMint
 from wallet_actions.cashu.client import MintClient
+from wallet_actions.cashu.crypto import y_of
 from wallet_actions.cashu.proofs import BlindedMessage
 
 URL = "http://mint.test"
@@ -35,6 +36,8 @@ class FakeMint:
         requests: all that it was asked, in order, as `METHOD path`.
         signed: `B_` → the signature.
         state: of every quote.
+        coins: where every coin stands; once there was a swap, those that went into one, and the others are unspent.
+        swapped: `Y`s of what went in.
         change: amounts that a melt gives back.
         nuts: further parts of the protocol that it says it has, with their settings.
         pubkey: what the last quote was locked to.
@@ -51,6 +54,7 @@ class FakeMint:
     change: Sequence[int] = ()
     expiry: int | None = None
     coins: str = "UNSPENT"
+    swapped: set[str] = field(default_factory=set)
     nuts: Json = field(default_factory=dict)
     pubkey: str | None = None
 
@@ -91,6 +95,7 @@ class FakeMint:
                 messages = [BlindedMessage.model_validate(output) for output in body["outputs"]]
                 signatures = [self.sign(message, message.amount) for message in messages]
                 self.coins = "SPENT"
+                self.swapped |= {y_of(proof["secret"]) for proof in body["inputs"]}
                 return {"signatures": signatures}
             case ["melt", "bolt11"]:
                 self.state, self.coins = "PAID", "SPENT"
@@ -99,7 +104,8 @@ class FakeMint:
                     self.sign(message, amount)
                 return self.melt_quote()
             case ["checkstate"]:
-                return {"states": [{"Y": y, "state": self.coins} for y in body["Ys"]]}
+                old = self.swapped or body["Ys"]  # after a swap there are new ones
+                return {"states": [{"Y": y, "state": self.coins if y in old else "UNSPENT"} for y in body["Ys"]]}
             case ["restore"]:
                 outputs = [output for output in body["outputs"] if output["B_"] in self.signed]
                 return {"outputs": outputs, "signatures": [self.signed[output["B_"]] for output in outputs]}

@@ -160,7 +160,7 @@ def test_the_cheapest_usable_keyset_is_chosen() -> None:
     assert choose_keyset([info(b), info(a), info(c)], "sat", now=NOW).id == a
     assert choose_keyset([info(c), info(b, 1)], "sat", now=NOW).id == c
     assert choose_keyset([info(b, expiry=past + 1)], "sat", now=NOW).id == b
-    with pytest.raises(RejectedError):
+    with pytest.raises(RejectedError, match="for the unit 'eur'"):
         choose_keyset(listed, "eur", now=NOW)
 
 

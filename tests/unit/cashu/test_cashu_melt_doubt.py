@@ -18,10 +18,12 @@ from wallet_actions.cashu.client import MintClient
 from wallet_actions.cashu.facts import TransactionState, transactions
 from wallet_actions.checkpoint import Checkpoint
 from wallet_actions.coins import CoinState
+from wallet_actions.errors import StoreUnavailableError
 from wallet_actions.executor import Executor
 from wallet_actions.operator import Operator
 from wallet_actions.outcome import DriveResult, Outcome
 from wallet_actions.registry import Registry
+from wallet_actions.store import Saved, Write
 from wallet_actions.testing.clock import FakeClock
 from wallet_actions_storage.memory import MemoryStore
 
@@ -380,3 +382,24 @@ async def blanks(bench: Bench, melt: Melt) -> Any:
     assert isinstance(action, Melt)
     assert action.phase.tag == "reclaiming"
     return action.phase.outputs(bench.wallet)  # type: ignore[union-attr]
+
+
+async def test_an_answer_that_was_missed_is_remembered_where_the_write_fails(bench: Bench) -> None:
+    """L-P2: the process lives on, so its own life tells nothing, and the checkpoint could not be told either."""
+    melt = await bench.melt()
+    bench.losing = 1
+    save, failures = bench.store.save, [StoreUnavailableError("full")]
+
+    async def failing(write: Write) -> Saved:
+        if bench.mint.requests and failures:
+            raise failures.pop()
+        return await save(write)
+
+    bench.store.save = failing  # type: ignore[method-assign]
+    with pytest.raises(StoreUnavailableError):
+        await bench.drive(melt)
+    assert not failures
+    bench.mint.routes[MELT] = refusing(20004)
+    result = await bench.drive(melt)
+    assert result.outcome is Outcome.FAILED
+    assert SWAP in bench.mint.requests, "a copy of the first request may still arrive: its coins are swapped first"

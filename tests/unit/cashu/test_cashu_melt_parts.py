@@ -198,6 +198,7 @@ async def test_a_quote_that_was_given_before_starts_no_part(old: str) -> None:
         bench = Bench(store)
         async with bench.cashu:
             await bench.fund(north=96, south=48)
+            bench.mints[NORTH].change, bench.mints[SOUTH].change = (8, 4), (4, 2)
             for melt in await bench.cashu.melt_parts(INVOICE, PARTS):
                 await bench.cashu.paid(melt.id)
             before = await bench.melts()

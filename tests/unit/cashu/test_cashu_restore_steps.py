@@ -616,7 +616,7 @@ async def test_an_old_seed_in_a_wallet_that_is_used_before_it_is_restored(bench:
 
 
 async def test_what_another_mint_says_of_a_keyset_moves_no_counter(bench: Bench, vault: Vault) -> None:
-    """L-C12: it lists the keyset of another one and claims to have signed everything. The next restore would stop short."""
+    """L-C12: it lists the keyset of another one and claims to have signed everything: a restore would stop short."""
     vault.sign(2, 8)
     (junk,) = vault.fake.signed.values()
     own = vault.output(2, 8).blinded_message

@@ -23,7 +23,17 @@ from tests.unit.cashu.swap_mint import (
     lost_after,
     refusing,
 )
-from tests.unit.cashu.test_cashu_send_steps import EVERYTHING, again, claim, current, ended, fee, row_of, start, token_of
+from tests.unit.cashu.test_cashu_send_steps import (
+    EVERYTHING,
+    again,
+    claim,
+    current,
+    ended,
+    fee,
+    row_of,
+    start,
+    token_of,
+)
 from wallet_actions.cashu import Send, Sent
 from wallet_actions.cashu.conditions import Condition, SigFlag, pay_to_key
 from wallet_actions.cashu.proofs import BlindedMessage, Proof

@@ -147,7 +147,7 @@ async def test_no_more_coins_are_spent_than_it_takes(bench: Bench) -> None:
         ({"amount": -5}, "integer from 1"),
         ({"amount": 2**63}, "integer from 1"),
         ({"denominations": {64: 1, 2: 1, 1: 1}}, "has these coins already"),
-        ({"unit": "eur"}, "no keyset in use for this unit"),
+        ({"unit": "eur"}, "no keyset in use for the unit .eur."),
     ],
 )
 async def test_a_wish_that_cannot_be_met_is_one_clear_error(bench: Bench, wanted: Any, said: str) -> None:

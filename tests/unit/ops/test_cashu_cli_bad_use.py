@@ -15,10 +15,12 @@ import typer
 from typer.testing import CliRunner
 
 from tests.unit.ops.kit import Ran, assert_one_line, contents
+from wallet_actions.cashu_cli import desk
 from wallet_actions.cashu_cli.giving import moment
 from wallet_actions.cashu_cli.options import amount, denominations
 from wallet_actions.cashu_cli.qr import QUIET, qr_lines
 from wallet_actions.clock import SystemClock
+from wallet_actions.errors import UsageError
 from wallet_actions.ops.program import app
 
 DEAD = "http://127.0.0.1:9"
@@ -393,3 +395,29 @@ def test_a_qr_code_says_what_it_should() -> None:
 
 def test_a_text_that_is_too_long_has_no_qr_code() -> None:
     assert qr_lines("x" * 3000) is None
+
+
+@pytest.mark.parametrize(
+    ("command", "is_watching"),
+    [
+        (("issue", "10"), True),
+        (("issue", "--resume", "deadbeef"), True),
+        (("issue", "10", "--no-wait"), False),
+        (("send", "10", "--wait"), True),
+        (("send", "10"), False),
+        (("balance",), False),
+    ],
+)
+def test_mints_are_listened_to_only_while_a_person_waits(
+    command: tuple[str, ...], is_watching: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cashu("init", "--mint", DEAD).status == 0
+    watches: list[bool] = []
+
+    def opened(*args: object, watch: bool, **options: object) -> None:
+        watches.append(watch)
+        raise UsageError("enough")
+
+    monkeypatch.setattr(desk, "Cashu", opened)
+    assert cashu(*command).status != 0
+    assert watches == [is_watching]

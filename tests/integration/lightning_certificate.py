@@ -1,0 +1,14 @@
+"""The certificate of another node than the sandbox: for `localhost` too, under a key that nobody has."""
+
+OTHER_CERTIFICATE = b"""\
+-----BEGIN CERTIFICATE-----
+MIIBdTCCARygAwIBAgIBATAKBggqhkjOPQQDAjArMRUwEwYDVQQKDAxhbm90aGVy
+IG5vZGUxEjAQBgNVBAMMCWxvY2FsaG9zdDAgFw0yMDAxMDEwMDAwMDBaGA8yMTIw
+MDEwMTAwMDAwMFowKzEVMBMGA1UECgwMYW5vdGhlciBub2RlMRIwEAYDVQQDDAls
+b2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAASA8Nm8DqfTYlfMta+M
+ZmsaS9pRjJn8yDOWz3Hk9nqb6L9Edlc0PZX0YJConqpRaqlya1XhpsKtqyukNTmE
+hb5aoy8wLTAaBgNVHREEEzARgglsb2NhbGhvc3SHBH8AAAEwDwYDVR0TAQH/BAUw
+AwEB/zAKBggqhkjOPQQDAgNHADBEAiBxb75zpnMhe5zvPUdu9VzWp6mbuLNsOUvg
+VhyqMXaJKwIgfZTCGU8cx48vAXAMw9sfGKSKkMVnug0XkgTODKY6VoU=
+-----END CERTIFICATE-----
+"""

@@ -1,0 +1,35 @@
+"""What gRPC raises, as errors of the tree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import grpc
+
+from wallet_actions.classification import classify_grpc
+from wallet_actions.clock import Clock
+
+
+@contextmanager
+def translated(clock: Clock) -> Iterator[None]:
+    """Around one call, or around reading a stream: what gRPC raises leaves as an error that the executor knows.
+
+    | status | error |
+    |---|---|
+    | INVALID_ARGUMENT, NOT_FOUND | `RejectedError`, with the coins at fault in `identifiers` |
+    | UNIMPLEMENTED, UNAUTHENTICATED, PERMISSION_DENIED | `ConfigurationError` |
+    | all else | `TransientError`: the outcome is not known; with the delay that the peer asked for |
+
+    Use it where a rejection proves that nothing has changed at the peer. A call for which NOT_FOUND is an answer looks
+    at the status itself, inside of the block. The original error is not chained: its text may quote what was sent.
+
+    Args:
+        clock: for delays that the peer gives as a date.
+    Raises:
+        RejectedError, ConfigurationError, TransientError: see the table; `classify_grpc` has the details.
+    """
+    try:
+        yield
+    except grpc.RpcError as error:
+        raise classify_grpc(error, now=clock.now()) from None
