@@ -355,20 +355,21 @@ async def test_the_mint_dies_at_the_request_and_comes_back(tmp_path: Path, at: s
         assert await purse.transaction(melt) == transaction_of(melt, fee=1)
 
 
-async def test_the_mint_dies_in_the_middle_of_the_payment(bank: Bank) -> None:
-    await bank.mint.set(fakewallet_delay_outgoing_payment=60)
-    purse = await bank.purse()
-    await purse.fund(32)
-    melt = await purse.melt(await bank.mint.invoice(10))
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(purse.drive, melt)
-        while not _has_change_outputs(bank.mint):
-            await anyio.lowlevel.checkpoint()
-        await bank.mint.kill()
-    assert purse.results[-1].outcome is Outcome.PARKED
-    await bank.mint.restart()
-    assert (await purse.finish(melt)).outcome is Outcome.DONE
-    assert await purse.spendable() == 22
+async def test_the_mint_dies_in_the_middle_of_the_payment(tmp_path: Path) -> None:
+    async with NutshellMint() as mint, Bank(mint, tmp_path) as bank:  # of its own, as above
+        await mint.set(fakewallet_delay_outgoing_payment=60)
+        purse = await bank.purse()
+        await purse.fund(32)
+        melt = await purse.melt(await mint.invoice(10))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(purse.drive, melt)
+            while not _has_change_outputs(mint):
+                await anyio.lowlevel.checkpoint()
+            await mint.kill()
+        assert purse.results[-1].outcome is Outcome.PARKED
+        await mint.restart()
+        assert (await purse.finish(melt)).outcome is Outcome.DONE
+        assert await purse.spendable() == 22
 
 
 async def test_change_that_the_look_up_has_lost_is_restored(bank: Bank) -> None:

@@ -97,6 +97,7 @@ async def test_its_books_follow_what_is_issued_and_paid(mint: NutshellMint, http
 
 
 async def test_data_and_port_survive_a_kill(mint: NutshellMint, http: httpx.AsyncClient) -> None:
+    await mint.restart()  # which settles what other tests left pending there
     await mint_proof(http, 32, "survives a kill")
     before, pid, url = await mint.outstanding(), mint.pid, mint.url
     await mint.kill()
@@ -128,6 +129,7 @@ async def test_two_mints_do_not_meet(mint: NutshellMint, own_mint: NutshellMint)
 
 async def test_it_dies_at_a_moment_of_a_request(mint: NutshellMint) -> None:
     """T2, T3: it has done what was asked, and nobody but its database knows."""
+    await mint.restart()  # as above
     before = sum(keyset.issued for keyset in await mint.ledger())
     async with (
         FaultProxy(mint.url, Rule(Kill(mint.pid), path=r"/v1/mint/bolt11$")) as proxy,
