@@ -19,7 +19,7 @@ INSTALLED := $(VENV)/installed-$(KEY)
 .PHONY: help demo test check bench clean mint simulate
 
 help: ## Show this
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
 
 demo: mint ## Issue and pay with a real mint, killing the wallet at every step
 	@$(BIN)/wallet-actions demo
