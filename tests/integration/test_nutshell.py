@@ -96,6 +96,26 @@ async def test_its_books_follow_what_is_issued_and_paid(mint: NutshellMint, http
     assert sum(keyset.pending for keyset in await mint.ledger()) == 0
 
 
+async def test_a_payment_has_one_fate_where_that_is_asked_for() -> None:
+    """What has failed does not settle later, whatever the settings say then; another attempt may."""
+    async with NutshellMint() as mint, httpx.AsyncClient(base_url=mint.url, trust_env=False, timeout=10) as http:
+        await mint.give_payments_one_fate()
+        proof = await mint_proof(http, 64, "one fate")
+        quote = await post(http, "/v1/melt/quote/bolt11", request=await mint.invoice(40), unit="sat")
+        await mint.set(fakewallet_pay_invoice_state="PENDING", fakewallet_payment_state="PENDING")
+        body = {"quote": quote["quote"], "inputs": [proof]}
+        assert (await post(http, "/v1/melt/bolt11", **body))["state"] == "PENDING"
+
+        await mint.set(fakewallet_payment_state="FAILED")
+        assert (await http.get(f"/v1/melt/quote/bolt11/{quote['quote']}")).json()["state"] == "UNPAID"
+        await mint.set(fakewallet_payment_state="SETTLED", fakewallet_pay_invoice_state="FAILED")
+        refused = await http.post("/v1/melt/bolt11", json=body)
+        assert refused.json()["code"] == 20004, "both answers of one attempt agree"
+
+        await mint.set(fakewallet_pay_invoice_state="SETTLED")
+        assert (await post(http, "/v1/melt/bolt11", **body))["state"] == "PAID"
+
+
 async def test_data_and_port_survive_a_kill(mint: NutshellMint, http: httpx.AsyncClient) -> None:
     await mint.restart()  # which settles what other tests left pending there
     await mint_proof(http, 32, "survives a kill")

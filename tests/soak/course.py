@@ -138,6 +138,7 @@ class Soak:
                     "mint": self._mint.url,
                     "seed": secrets.token_hex(32),
                 }
+                await self._mint.give_payments_one_fate()
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(self._weather)
                     for side in (_Side(one), _Side(other)):

@@ -12,6 +12,7 @@ The control port speaks JSON lines, one answer for each request: `{"ok": …}` o
     {"do": "set", "settings": {"fakewallet_brr": false}}      {"do": "get", "name": "fakewallet_brr"}
     {"do": "reset"}                                           {"do": "ledger"}
     {"do": "invoice", "amount": 100}                          {"do": "rotate", "input_fee_ppk": 100, "unit": "sat"}
+    {"do": "one_fate"}
 """
 
 from __future__ import annotations
@@ -85,6 +86,8 @@ class _Control:
                 return await asyncio.to_thread(self.ledger)
             case {"do": "invoice", "amount": int() as amount}:
                 return _invoice(amount)
+            case {"do": "one_fate"}:
+                return _give_payments_one_fate()
             case {"do": "rotate", "input_fee_ppk": int() as fee, "unit": str() as unit}:
                 from cashu.core.base import Unit
                 from cashu.mint.startup import ledger
@@ -117,6 +120,30 @@ def _invoice(amount_sat: int) -> str:
         currency="bc", amount_msat=MilliSatoshi(amount_sat * 1000), date=int(datetime.now(UTC).timestamp()), tags=tags
     )
     return str(encode(made, PAYEE_KEY))
+
+
+def _give_payments_one_fate() -> None:
+    """From now on the backend that pays stays with what it has said of an attempt, whatever the settings say later."""
+    from cashu.lightning.base import PaymentResult, PaymentStatus
+    from cashu.lightning.fake import FakeWallet
+
+    pay, look = FakeWallet.pay_invoice, FakeWallet.get_payment_status
+    ends = {PaymentResult.SETTLED, PaymentResult.FAILED}
+    fates: dict[str, Any] = {}
+
+    async def pay_invoice(wallet: Any, quote: Any, fee_limit: int) -> Any:
+        response = await pay(wallet, quote, fee_limit)
+        fates[quote.checking_id] = response.result if response.result in ends else None
+        return response
+
+    async def get_payment_status(wallet: Any, checking_id: str) -> Any:
+        if fates.get(checking_id) is None:
+            fates[checking_id] = (await look(wallet, checking_id)).result
+            if fates[checking_id] not in ends:
+                return PaymentStatus(result=fates.pop(checking_id))
+        return PaymentStatus(result=fates[checking_id])
+
+    FakeWallet.pay_invoice, FakeWallet.get_payment_status = pay_invoice, get_payment_status
 
 
 def _listen(port: int) -> socket.socket:
