@@ -41,7 +41,7 @@ check: $(INSTALLED) ## Lint, formatting, types, import rules
 	done; if [ -n "$$failed" ]; then echo "failed: $${failed#, }" >&2; exit 1; fi
 
 # More choices: make bench ARGS='--only sqlite --rounds 9'
-bench: mint ## Measure everything against raw SQLite and peers, and draw the plots (about half an hour)
+bench: mint ## Measure everything against raw SQLite and peers, and draw the plots (takes long)
 	@$(BIN)/python -m benchmarks --json .cache/bench.json --plots docs $(ARGS)
 
 .PHONY: bench-quick profile
