@@ -117,6 +117,33 @@ async def test_a_payment_has_one_fate_where_that_is_asked_for() -> None:
         assert (await post(http, "/v1/melt/bolt11", **body))["state"] == "PAID"
 
 
+async def test_a_payment_that_is_being_attempted_has_not_failed() -> None:
+    """A look-up that comes between the request and its payment's answer hears of neither end: L-C5."""
+    async with NutshellMint() as mint, httpx.AsyncClient(base_url=mint.url, trust_env=False, timeout=30) as http:
+        await mint.give_payments_one_fate()
+        proof = await mint_proof(http, 64, "in the middle")
+        quote = await post(http, "/v1/melt/quote/bolt11", request=await mint.invoice(40), unit="sat")
+        await mint.set(
+            fakewallet_delay_outgoing_payment=1.0,
+            fakewallet_pay_invoice_state="SETTLED",
+            fakewallet_payment_state="FAILED",
+        )
+        seen = set()
+        async with anyio.create_task_group() as tasks:
+
+            async def pay() -> None:
+                body = {"quote": quote["quote"], "inputs": [proof]}
+                seen.add((await post(http, "/v1/melt/bolt11", **body))["state"])
+
+            tasks.start_soon(pay)
+            while "PAID" not in seen:
+                answer = (await http.get(f"/v1/melt/quote/bolt11/{quote['quote']}")).json()
+                if answer["state"] == "PENDING":
+                    seen.add("PENDING")
+                assert "PENDING" not in seen or answer["state"] != "UNPAID", "what is under way has not failed"
+        assert seen == {"PENDING", "PAID"}
+
+
 async def test_data_and_port_survive_a_kill(mint: NutshellMint, http: httpx.AsyncClient) -> None:
     await mint.restart()  # which settles what other tests left pending there
     await mint_proof(http, 32, "survives a kill")

@@ -27,6 +27,7 @@ import sqlite3
 import sys
 import threading
 import time
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -123,23 +124,37 @@ def _invoice(amount_sat: int) -> str:
 
 
 def _give_payments_one_fate() -> None:
-    """From now on the backend that pays stays with what it has said of an attempt, whatever the settings say later."""
+    """From now on the backend that pays stays with what it has said of an attempt, whatever the settings say later.
+
+    Of an attempt that has not come back it says that it is pending, and where none is known that it knows nothing: a
+    look-up that comes just before an attempt must not hear that it has failed. So a failure is told once.
+    """
     from cashu.lightning.base import PaymentResult, PaymentStatus
     from cashu.lightning.fake import FakeWallet
 
     pay, look = FakeWallet.pay_invoice, FakeWallet.get_payment_status
-    ends = {PaymentResult.SETTLED, PaymentResult.FAILED}
-    fates: dict[str, Any] = {}
+    fates: dict[str, Any] = {}  # of attempts that have not failed
+    under_way: Counter[str] = Counter()
 
     async def pay_invoice(wallet: Any, quote: Any, fee_limit: int) -> Any:
-        response = await pay(wallet, quote, fee_limit)
-        fates[quote.checking_id] = response.result if response.result in ends else None
+        under_way[quote.checking_id] += 1
+        try:
+            response = await pay(wallet, quote, fee_limit)
+        finally:
+            under_way[quote.checking_id] -= 1
+        fates.pop(quote.checking_id, None)
+        if response.result is not PaymentResult.FAILED:
+            fates[quote.checking_id] = response.result
         return response
 
     async def get_payment_status(wallet: Any, checking_id: str) -> Any:
-        if fates.get(checking_id) is None:
+        if under_way[checking_id]:
+            return PaymentStatus(result=PaymentResult.PENDING)
+        if checking_id not in fates:
+            return PaymentStatus(result=PaymentResult.UNKNOWN)
+        if fates[checking_id] is not PaymentResult.SETTLED:
             fates[checking_id] = (await look(wallet, checking_id)).result
-            if fates[checking_id] not in ends:
+            if fates[checking_id] is PaymentResult.FAILED:
                 return PaymentStatus(result=fates.pop(checking_id))
         return PaymentStatus(result=fates[checking_id])
 
