@@ -34,21 +34,29 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Generosity:
-    """Change that a mint gave twice for one payment, all in sat.
+class UnevenChange:
+    """The change of a payment that a mint settled twice at once, in sat; its own books contradict each other.
 
-    Nutshell 0.20.2 does so where two look-ups of a pending payment hear at once that it has settled: each signs the
-    change on blank outputs of its own. The mint loses by it, not the wallet.
+    Nutshell 0.20.2 does so where two look-ups of a pending payment, or a look-up and the payment's own request, hear
+    together that it has settled. Each signs the change, on blank outputs of its own, or on the same ones for another
+    amount (by a look-up a payment costs nothing, by its request 1 sat), and one of them then fails.
 
     Attributes:
         inputs: what it was paid with.
-        due: the change that belongs to it.
-        signed: what it has signed, more than `due`.
+        due: the change that belongs to it, by the fee that the mint noted.
+        signed: the change that it notes as signed.
     """
 
     inputs: int
     due: int
     signed: int
+
+    def left(self, taken: int) -> int:
+        """What is noted as signed and nobody has; less than 0 where the mint signed more than it noted.
+
+        Only a wallet that has what is due, or whatever the mint shows, has no claim to more.
+        """
+        return self.signed - taken if taken >= self.due else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +66,13 @@ class MintBooks:
     Attributes:
         outstanding: what it has signed and not redeemed, in sat.
         issued, paid: how its quotes stand, by invoice: those that it took money for, and those that it paid.
-        generous: the payments that it gave too much change for, by invoice.
+        uneven: the payments whose change is not what is due, by invoice.
     """
 
     outstanding: int
     issued: Mapping[str, str] = field(default_factory=dict)
     paid: Mapping[str, str] = field(default_factory=dict)
-    generous: Mapping[str, Generosity] = field(default_factory=dict)
+    uneven: Mapping[str, UnevenChange] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +158,8 @@ def last_quotes(mint: NutshellMint) -> tuple[int, int]:
     return rows[0], rows[1]
 
 
-def generosities(mint: NutshellMint) -> dict[str, Generosity]:
-    """The payments that the mint gave too much change for, by invoice, from its own books."""
+def uneven_change(mint: NutshellMint) -> dict[str, UnevenChange]:
+    """The payments whose change is not what is due, by invoice, from the mint's own books."""
     with closing(_books_of(mint)) as connection:
         rows = connection.execute(
             """
@@ -164,18 +172,17 @@ def generosities(mint: NutshellMint) -> dict[str, Generosity]:
             WHERE q.state = 'PAID'
             """
         )
-        found = {request: Generosity(inputs, due, signed) for request, inputs, due, signed in rows}
-    return {request: one for request, one in found.items() if one.signed > one.due}
+        found = {request: UnevenChange(inputs, due, signed) for request, inputs, due, signed in rows}
+    return {request: change for request, change in found.items() if change.signed != change.due}
 
 
 def left_at_mint(wallet: WalletBooks, mint: MintBooks) -> int:
-    """What the mint gave beyond what was due, and the wallet did not take, in sat; never what was due."""
+    """By how much the mint notes more change than it gave, in sat; never any of what is due."""
     left = 0
     for row in wallet.rows:
-        gift = mint.generous.get(row.get("counterpart", "")) if row["operation"] == "cashu_melt" else None
-        if gift is not None and row["state"] == "done":
-            taken = gift.inputs - int(row["amount"]) - int(row["fee"])
-            left += gift.signed - max(taken, gift.due)
+        change = mint.uneven.get(row.get("counterpart", "")) if row["operation"] == "cashu_melt" else None
+        if change is not None and row["state"] == "done":
+            left += change.left(change.inputs - int(row["amount"]) - int(row["fee"]))
     return left
 
 

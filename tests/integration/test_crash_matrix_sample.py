@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from tests.crash_matrix import planted
-from tests.crash_matrix.judge import Finding, Generosity, Harm, MintBooks, WalletBooks, compare, judge
+from tests.crash_matrix.judge import Finding, Harm, MintBooks, UnevenChange, WalletBooks, compare, judge
 from tests.crash_matrix.lane import Lane
 from tests.crash_matrix.lives import Zygote
 from tests.crash_matrix.points import LONGEST_DELAY_MS, Course, Fault, Kind, Point, delays, doubles, singles
@@ -115,22 +115,25 @@ def test_each_difference_to_the_books_is_a_finding() -> None:
     assert compare(None, row, was_started=False, slack=0) == []
 
 
-def test_change_that_the_mint_signs_twice_is_owed_once() -> None:
+def test_change_of_a_payment_that_the_mint_settled_twice_is_owed_once() -> None:
     """Whatever the wallet took of it; what is due is never forgiven."""
-    gift = Generosity(inputs=50, due=20, signed=40)
 
-    def found(*, fee: int, coins: int, owed: int) -> set[Harm]:
+    def found(signed: int, *, fee: int, coins: int, owed: int) -> set[Harm]:
         row = {"operation": "cashu_melt", "amount": 29, "fee": fee, "state": "done", "counterpart": "lnbc"}
         opening = {"operation": "cashu_issue", "amount": 50, "fee": 0, "state": "done", "counterpart": "lnbc1"}
         wallet = WalletBooks([("a", coins, "spendable")], [opening, row], 2, [], 0)
-        mint = MintBooks(owed, {"lnbc1": "ISSUED"}, {"lnbc": "PAID"}, {"lnbc": gift})
+        change = UnevenChange(inputs=50, due=20, signed=signed)
+        mint = MintBooks(owed, {"lnbc1": "ISSUED"}, {"lnbc": "PAID"}, {"lnbc": change})
         return {one.harm for one in judge(wallet, mint, elsewhere=0, spent=[])}
 
-    assert found(fee=1, coins=20, owed=40) == set(), "it took what was due"
-    assert found(fee=-19, coins=40, owed=40) == set(), "it took both"
-    assert found(fee=11, coins=10, owed=40) == {Harm.LOST}
-    assert found(fee=1, coins=20, owed=41) == {Harm.LOST}
-    assert found(fee=1, coins=20, owed=39) == {Harm.DOUBLED}
+    assert found(40, fee=1, coins=20, owed=40) == set(), "it took what was due"
+    assert found(40, fee=-19, coins=40, owed=40) == set(), "it took both"
+    assert found(40, fee=11, coins=10, owed=40) == {Harm.LOST}
+    assert found(40, fee=1, coins=20, owed=41) == {Harm.LOST}
+    assert found(40, fee=1, coins=20, owed=39) == {Harm.DOUBLED}
+    assert found(19, fee=1, coins=20, owed=19) == set(), "it took what was due, and the mint notes less"
+    assert found(19, fee=2, coins=19, owed=19) == set(), "it took what the mint shows"
+    assert found(19, fee=3, coins=18, owed=19) == {Harm.LOST}
 
 
 def test_a_failure_is_told_with_how_to_run_it_again() -> None:

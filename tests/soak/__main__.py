@@ -81,7 +81,7 @@ def _print(report: Report, console: Console) -> None:
     table.add_row("not begun", ", ".join(f"{n} × {name}" for name, n in report.refusals.most_common()) or "none")
     table.add_row("the wallet owns", f"{report.owned} sat")
     table.add_row("others own", f"{report.elsewhere} sat")
-    twice = f", {report.gifts} of them change that it signed twice" if report.gifts else ""
+    twice = f", {report.left} of them for payments that it settled twice at once" if report.left else ""
     table.add_row("the mint owes", f"{report.outstanding} sat{twice}")
     table.add_row("seed", str(report.seed))
     console.print(table)

@@ -20,7 +20,7 @@ from typing import Any
 
 import anyio
 
-from tests.crash_matrix.judge import Finding, Harm, MintBooks, WalletBooks, generosities, judge, left_at_mint, quotes
+from tests.crash_matrix.judge import Finding, Harm, MintBooks, WalletBooks, judge, left_at_mint, quotes, uneven_change
 from tests.crash_matrix.lives import Life, Line, Zygote
 from tests.crash_matrix.payee import Payee
 from wallet_actions.testing.nutshell import MintConfig, NutshellMint
@@ -54,8 +54,8 @@ class Report:
         findings: what is not as it should be.
         owned, elsewhere, outstanding: what the wallet has in the end, what others have, and what the mint owes to all,
             in sat.
-        gifts: change that the mint has signed twice, by its own books, and that nobody took, in sat; part of
-            `outstanding`. See `Generosity`.
+        left: change that the mint notes beyond what it gave, where it settled a payment twice at once, in sat; part of
+            `outstanding`. See `UnevenChange`.
         refusals: operations that the wallet would not begin, by reason.
     """
 
@@ -66,7 +66,7 @@ class Report:
     owned: int = 0
     elsewhere: int = 0
     outstanding: int = 0
-    gifts: int = 0
+    left: int = 0
     refusals: Counter[str] = field(default_factory=Counter)
 
     def count(self, harm: Harm) -> int:
@@ -263,14 +263,14 @@ class Soak:
             return
         wallet = WalletBooks.of(told)
         issued, paid = await asyncio.to_thread(quotes, self._mint)
-        generous = await asyncio.to_thread(generosities, self._mint)
-        mint = MintBooks(await self._mint.outstanding(), issued, paid, generous)
+        uneven = await asyncio.to_thread(uneven_change, self._mint)
+        mint = MintBooks(await self._mint.outstanding(), issued, paid, uneven)
         ids = wallet.unspent_ids
         spent = [coin for coin, good in zip(ids, await self._payee.unspent(ids), strict=True) if not good]
         report = self.report
         report.findings += judge(wallet, mint, elsewhere=self._payee.owned, spent=spent)
         report.owned, report.elsewhere, report.outstanding = wallet.owned, self._payee.owned, mint.outstanding
-        report.gifts = left_at_mint(wallet, mint)
+        report.left = left_at_mint(wallet, mint)
         report.operations = Counter(f"{row['operation'].removeprefix('cashu_')} {row['state']}" for row in wallet.rows)
 
     def _find(self, harm: Harm, text: str) -> None:
