@@ -30,10 +30,11 @@ demo-saga: $(INSTALLED) ## Run sagas against a cloud, killing them at every writ
 
 .PHONY: demo-lightning
 demo-lightning: $(INSTALLED) ## Pay Lightning invoices, killing the wallet at every step
-	@$(BIN)/python -m wallet_actions.demo_lightning
+	@$(BIN)/wallet-actions demo-lightning
 
+# A test a core at a time, four at most; one after the other: make test ARGS=-n0, or a debugger: ARGS=--pdb
 test: mint ## Run all tests, the real mint included (ARGS='-k …')
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal $(ARGS)
 
 check: $(INSTALLED) ## Lint, formatting, types, import rules
 	@failed=; for tool in "ruff check" "ruff format --check" mypy lint-imports; do \

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 
 import pytest
+
+from wallet_actions.testing.postgres import PostgresServer
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # So it is where a shell runs the tests in the background; the processes that they start would inherit it, and
@@ -16,3 +19,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 def anyio_backend() -> str:
     """The engine runs on asyncio alone."""
     return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """One server for all tests of a run; those that kill it start one of their own."""
+    with PostgresServer() as server:
+        yield server

@@ -52,7 +52,8 @@ class Phase(BaseModel):
         if isinstance(value, dict) and "tag" in value:
             if value["tag"] != cls.tag:
                 raise ValueError(f"this is the phase {value['tag']!r}, not {cls.tag!r}")
-            return {name: item for name, item in value.items() if name != "tag"}
+            value = value.copy()
+            del value["tag"]
         return value
 
 
@@ -104,6 +105,11 @@ class Action(BaseModel, ABC, Generic[WalletT, PhaseT, ResultT]):
         """Kind and id."""
         return ActionKey(self.kind, self.id)
 
+    @property
+    def tenant(self) -> str:
+        """On whose behalf it is; never changes. A fleet gives each tenant its turn; it means nothing beside that."""
+        return ""
+
     def at(self, phase: PhaseT) -> Self:
         """This action in another phase.
 
@@ -114,7 +120,8 @@ class Action(BaseModel, ABC, Generic[WalletT, PhaseT, ResultT]):
         state = self.__dict__
         fields = {name: state[name] for name in field_names(type(self))}
         fields["phase"] = phase
-        return type(self).model_validate(fields)
+        moved: Self = type(self).__pydantic_validator__.validate_python(fields)
+        return moved
 
     @abstractmethod
     async def advance(self, wallet: WalletT) -> Transition[Self, ResultT]:

@@ -70,6 +70,7 @@ class Checkpoint:
         traceparent: W3C trace context of whoever started it.
         result: what `Done` carried, as JSON; kept for ever. May be sensitive.
         row: where the store keeps it; grows with each new action; a cursor for paging.
+        tenant: on whose behalf it is, for fairness between them; never changes.
     """
 
     kind: str
@@ -91,6 +92,7 @@ class Checkpoint:
     traceparent: str | None = None
     result: str | None = field(default=None, repr=False)
     row: int = 0
+    tenant: str = ""
 
     @property
     def key(self) -> ActionKey:

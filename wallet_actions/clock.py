@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import secrets
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,11 @@ Chance = Callable[[], float]
 """Draws a number from 0 (included) to 1 (excluded)."""
 
 system_chance: Chance = random.SystemRandom().random
+
+
+def new_incarnation() -> str:
+    """A name that no worker had before: 16 hexadecimal digits."""
+    return secrets.token_hex(8)
 
 
 class Clock(Protocol):
@@ -55,7 +61,7 @@ class SystemClock:
         """The wall clock, UTC; a step back of the machine's clock is not followed."""
         monotonic_s = time.monotonic()
         self._offset_s = max(self._offset_s, time.time() - monotonic_s)
-        return EPOCH + timedelta(seconds=monotonic_s + self._offset_s)
+        return datetime.fromtimestamp(monotonic_s + self._offset_s, UTC)
 
     def monotonic(self) -> float:
         """Seconds of the monotonic clock."""

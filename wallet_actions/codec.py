@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, PydanticUserError, SecretBytes, SecretStr, TypeAdapter, ValidationError
 from pydantic_core import to_jsonable_python
 
+from wallet_actions.action import field_names
 from wallet_actions.coins import ActionKey
 from wallet_actions.errors import InvariantError
 
@@ -44,9 +45,40 @@ def _keyed(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool | None | tuple) else _plain(value)
 
 
-_encode: Callable[[Any], str] = json.JSONEncoder(
-    default=_plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-).encode
+def _encoder() -> Callable[[Any], str]:
+    encoder = json.JSONEncoder(
+        default=_plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+    make = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:
+        return encoder.encode
+    # What `encode` makes anew for each text, made once. It does not look for circles; those exceed the recursion limit.
+    write = make(None, _plain, json.encoder.encode_basestring, None, ":", ",", True, False, False)
+
+    def encode(value: Any) -> str:
+        try:
+            return "".join(write(value, 0))
+        except RecursionError:
+            raise ValueError("it contains itself, or is too deep") from None
+
+    return encode
+
+
+_encode = _encoder()
+
+
+def is_same(one: BaseModel, other: BaseModel) -> bool:
+    """As `one == other`; for two models that hold their fields and nothing else, in half the time."""
+    model = type(one)
+    if type(other) is not model or model.__eq__ is not BaseModel.__eq__:
+        return one == other
+    old, new = one.__dict__, other.__dict__
+    is_plain = (
+        len(old) == len(new) == len(field_names(model))
+        and one.__pydantic_private__ is other.__pydantic_private__ is None
+        and one.__pydantic_extra__ is other.__pydantic_extra__ is None
+    )
+    return old == new if is_plain else one == other
 
 
 class ResultCodec:

@@ -50,9 +50,17 @@ def to_new_action(
         created_at=now,
         updated_at=now,
         traceparent=traceparent,
+        tenant=_tenant(action),
     )
     delta = to_delta(changes, key, registry, now=now, traceparent=traceparent)
     return NewAction(checkpoint, delta, notes=notes_of(changes, key))
+
+
+def _tenant(action: Action[Any, Any, Any]) -> str:
+    tenant = action.tenant
+    if not _is_text(tenant) or len(tenant) > MAX_ID_LENGTH:
+        raise UsageError(f"an action's tenant is a text of at most {MAX_ID_LENGTH} characters ({action.kind})")
+    return tenant
 
 
 def to_delta(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -19,6 +19,8 @@ from wallet_actions.delta import to_new_action
 from wallet_actions.errors import NotFinishedError, UsageError
 from wallet_actions.events import EventKind, Observer
 from wallet_actions.executor import Executor
+from wallet_actions.fleet import Limit
+from wallet_actions.leases import LEASE
 from wallet_actions.operator import Operator
 from wallet_actions.outcome import DriveMode, DriveResult, Started
 from wallet_actions.recovery import RecoveryReport
@@ -59,9 +61,10 @@ class Engine:
         kinds: the classes of actions.
         observers: told of everything that happens.
         concurrency, poll, sync, stalled, drain, retention: see `Runner`.
+        lease, limits: of a worker in a fleet, see `Executor`.
 
     Raises:
-        UsageError: a kind cannot be stored, or no store is installed for the URL.
+        UsageError: a kind cannot be stored, no store is installed for the URL, or the lease will not do.
     """
 
     def __init__(
@@ -78,10 +81,14 @@ class Engine:
         stalled: timedelta = timedelta(minutes=1),
         drain: timedelta = timedelta(seconds=10),
         retention: timedelta | None = None,
+        lease: timedelta = LEASE,
+        limits: Mapping[str, Limit] | None = None,
     ) -> None:
         self._owned = open_store(store) if isinstance(store, str) else None
         self.store: Store = store if self._owned is None else self._owned  # type: ignore[assignment]
-        self.executor = Executor(self.store, wallet, Registry(kinds), clock=clock, observers=observers)
+        self.executor = Executor(
+            self.store, wallet, Registry(kinds), clock=clock, observers=observers, lease=lease, limits=limits
+        )
         self.runner = Runner(
             self.executor,
             concurrency=concurrency,

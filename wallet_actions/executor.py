@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -36,12 +36,14 @@ from wallet_actions.errors import (
     WalletActionError,
 )
 from wallet_actions.events import Event, EventKind, Observer, tell
+from wallet_actions.fleet import Limit, shared
+from wallet_actions.leases import LEASE, Leases
 from wallet_actions.locks import Calls, KeyLocks
 from wallet_actions.outcome import DriveMode, DriveResult, Outcome, Started, ending
 from wallet_actions.registry import Kind, Registry, StateWriter
 from wallet_actions.retry import RetryPolicy
 from wallet_actions.step import Decision, Refused, Stuck, after_error, decide, record
-from wallet_actions.store import EMPTY_DELTA, Delta, Saved, Store, Write
+from wallet_actions.store import EMPTY_DELTA, Delta, Saved, Store, Write, write_of
 from wallet_actions.successor import answered_cancel, successor
 from wallet_actions.transition import NO_CHANGES, Changes, Next, Park
 
@@ -51,16 +53,28 @@ ResultT = TypeVar("ResultT")
 
 PAUSES_GOOD_FOR_S = 1.0
 RESERVATION_TRIES = 3
+OTHERS_LOOKED_AT_EVERY = timedelta(seconds=1)
 
 
 class Executor:
     """Starts and drives the actions of some kinds on one store.
 
+    Where several workers share the store, an action is claimed before it is driven, see `fleet`.
+
     Args:
-        store: open.
+        store: open, or to be opened before the first call.
         wallet: what the steps act on; handed to each of them.
         registry: the kinds that can be driven.
         observers: told of everything that happens, after it is committed.
+        lease: on a shared store, how long others leave alone what this worker drives, unless it is renewed.
+        limits: on a shared store, what the kinds may do in the whole fleet; the same in all workers.
+
+    Attributes:
+        clock: the fleet's on a shared store.
+        leases: None where the store is not shared.
+
+    Raises:
+        UsageError: the lease is not positive, or too long.
     """
 
     def __init__(
@@ -71,10 +85,17 @@ class Executor:
         *,
         clock: Clock | None = None,
         observers: Sequence[Observer] = (),
+        lease: timedelta = LEASE,
+        limits: Mapping[str, Limit] | None = None,
     ) -> None:
         self.store = store
         self.registry = registry
         self.clock: Clock = clock or SystemClock()
+        self.leases: Leases | None = None
+        fleet = shared(store)
+        if fleet is not None:
+            self.leases = Leases(fleet, registry, self.clock, lease=lease, limits=limits)
+            self.clock = self.leases.clock
         self._wallet = wallet
         self._observers = list(observers)
         self._locks = KeyLocks()
@@ -112,10 +133,17 @@ class Executor:
             InvariantError, StatementError: see `Changes`. In all these cases nothing was written.
         Durability: committed when it returns, unless `conn` is given. Idempotent: by kind and id.
         """
+        leases = self.leases
+        if leases is not None:
+            await leases.clock.begin()
         new = to_new_action(action, changes, self.registry, now=self.clock.now(), traceparent=_current_traceparent())
+        if leases is not None and conn is None:
+            new = leases.marked(new)
         created = await self.store.create(new, conn=conn)
         checkpoint = created.checkpoint
         if created.is_new:
+            if leases is not None:
+                leases.take_in_hand(checkpoint)
             if conn is None:  # else it is not committed yet
                 self.tell(EventKind.STARTED, checkpoint)
                 self._tell_children(new.delta)
@@ -137,7 +165,7 @@ class Executor:
 
         Args:
             mode: UNTIL_DONE sleeps through parks that have a wake time. Others may drive the action meanwhile.
-            wait: whether to queue where another task drives it; otherwise BUSY is the answer (L-D1).
+            wait: whether to queue where another task or worker drives it; otherwise BUSY is the answer (L-D1).
             only_if_due: leave it alone where it is parked for later.
         Raises:
             UnknownActionError: there is no such action.
@@ -147,12 +175,18 @@ class Executor:
         with self._calls.enter(key) as call:
             while True:
                 if not await self._locks.acquire(key, wait=wait):
+                    if self.leases is not None:
+                        self.leases.put_back(key)
                     return DriveResult(Outcome.BUSY, key)
                 try:
                     is_notified = call.take_notice()
                     result = await self._drive(key, only_if_due=only_if_due and not is_notified)
                 finally:
                     self._locks.release(key)
+                if wait and result.outcome is Outcome.BUSY and result.status is None:
+                    # Another worker drives it, as another task might.
+                    await call.sleep(self.clock, self.clock.now() + OTHERS_LOOKED_AT_EVERY)
+                    continue
                 if mode is DriveMode.UNTIL_PARK or result.outcome is not Outcome.PARKED:
                     return result
                 if not call.is_notified:
@@ -222,17 +256,47 @@ class Executor:
 
     # Driving
 
-    async def decide(self, action: Action[Any, Any, Any], checkpoint: Checkpoint, policy: RetryPolicy) -> Decision:
+    def decide(self, action: Action[Any, Any, Any], checkpoint: Checkpoint, policy: RetryPolicy) -> Awaitable[Decision]:
         """Take one step, without writing anything. A test may put another in its place, which takes it twice."""
-        return await decide(action, self._wallet, checkpoint, policy, self.clock)
+        return decide(action, self._wallet, checkpoint, policy, self.clock)
 
     async def _drive(self, key: ActionKey, *, only_if_due: bool) -> DriveResult[Any]:
+        if self.leases is not None:
+            return await self._drive_held(self.leases, key, only_if_due=only_if_due)
         checkpoint = await self.store.load(key)
         if checkpoint is None:
             raise UnknownActionError(*key)
         halted = await self._halted(checkpoint, only_if_due=only_if_due)
-        if halted is not None:
-            return halted
+        return halted if halted is not None else await self._go(checkpoint)
+
+    async def _drive_held(self, leases: Leases, key: ActionKey, *, only_if_due: bool) -> DriveResult[Any]:
+        """Drive an action that several workers may want: it is claimed first, and what was claimed is driven."""
+        checkpoint = leases.from_hand(key)
+        if checkpoint is None and not only_if_due:
+            checkpoint = await leases.take(key)
+        if checkpoint is None:
+            seen = await self.store.load(key)
+            if seen is None:
+                raise UnknownActionError(*key)
+            halted = await self._halted(seen, only_if_due=only_if_due)
+            if halted is not None:
+                return halted
+            if not leases.knows(seen):
+                # Newer than this code: others are there who know it.
+                return DriveResult(Outcome.BUSY, key, seen.status)
+            if only_if_due:
+                checkpoint = await leases.take(key)
+            if checkpoint is None:
+                return DriveResult(Outcome.BUSY, key)
+        with leases.driving(key):
+            halted = await self._halted(checkpoint, only_if_due=False)
+            result = halted if halted is not None else await self._go(checkpoint)
+        if result.outcome is Outcome.PAUSED:  # its kind is, and nothing was written
+            leases.abandon(key)
+        return result
+
+    async def _go(self, checkpoint: Checkpoint) -> DriveResult[Any]:
+        key = checkpoint.key
         try:
             kind = self.registry.named(key)
             action = kind.decode(checkpoint)
@@ -270,7 +334,8 @@ class Executor:
             checkpoint = following
             if isinstance(decision.answer, (Next, Park)):
                 action = decision.answer.action
-            if await self.is_kind_paused(kind.name):
+            is_recent = self.clock.monotonic() < self._paused_until_s
+            if kind.name in self._paused if is_recent else await self.is_kind_paused(kind.name):
                 return DriveResult(Outcome.PAUSED, checkpoint.key, checkpoint.status, action)
 
     async def _step(
@@ -314,6 +379,8 @@ class Executor:
             following = replace(following, cancel=CancelState.REQUESTED)
         elif write.cancel is not None:
             following = replace(following, cancel=write.cancel)
+        if write.delta is EMPTY_DELTA and not self._observers and not decision.needs_operator:
+            return following
         if decision.needs_operator:
             logger.warning(
                 "an action needs the operator", extra={"action_kind": following.kind, "action_id": following.id}
@@ -334,8 +401,10 @@ class Executor:
             delta = to_delta(changes, checkpoint.key, self.registry, now=now, traceparent=checkpoint.traceparent)
             notes = notes_of(changes, checkpoint.key)
         following, event = successor(kind, checkpoint, decision, now, writer)
-        cancel = answered_cancel(checkpoint, decision)
-        return Write(checkpoint.version, following, event.value, notes, delta, cancel), event
+        cancel = None
+        if checkpoint.cancel is not CancelState.NONE:
+            cancel = answered_cancel(checkpoint, decision)
+        return write_of(checkpoint.version, following, event.value, notes, delta, cancel), event
 
     async def _quarantine(self, checkpoint: Checkpoint, error: CheckpointDecodeError) -> DriveResult[Any]:
         now = self.clock.now()

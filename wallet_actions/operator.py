@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from wallet_actions.checkpoint import CancelState, Checkpoint, ErrorRecord, HistoryEntry, Status
 from wallet_actions.clock import Clock, SystemClock
 from wallet_actions.coins import ActionKey
 from wallet_actions.errors import UnknownActionError, UsageError, VersionConflictError
 from wallet_actions.events import EventKind
+from wallet_actions.fleet import shared
 from wallet_actions.store import Store, Write
 
 CONFLICT_TRIES = 20
@@ -94,7 +95,7 @@ class Operator:
         Durability: committed before it returns. Idempotent: yes.
         """
         before = await self.show(key)
-        now = self._clock.now()
+        now = await self._now()
         is_noted = await self._store.request_cancel(key, now)
         if is_noted:
             self._on_change(key)
@@ -116,7 +117,7 @@ class Operator:
         Durability: committed before it returns.
         """
 
-        def stopped(checkpoint: Checkpoint) -> Checkpoint:
+        def stopped(checkpoint: Checkpoint, now: datetime) -> Checkpoint:
             return replace(
                 checkpoint,
                 status=Status.CANCELLED,
@@ -135,7 +136,9 @@ class Operator:
             UsageError: it has ended already.
         Durability: committed before it returns.
         """
-        return await self._write(key, EventKind.PAUSED, lambda checkpoint: replace(checkpoint, status=Status.PAUSED))
+        return await self._write(
+            key, EventKind.PAUSED, lambda checkpoint, now: replace(checkpoint, status=Status.PAUSED)
+        )
 
     async def resume(self, key: ActionKey) -> Checkpoint:
         """Let a paused action go on: when it was due if it was parked, now otherwise, or if it is to be cancelled.
@@ -146,11 +149,11 @@ class Operator:
         Durability: committed before it returns.
         """
 
-        def resumed(checkpoint: Checkpoint) -> Checkpoint:
+        def resumed(checkpoint: Checkpoint, now: datetime) -> Checkpoint:
             if checkpoint.status is not Status.PAUSED:
                 raise UsageError(f"{key} is {checkpoint.status.value}, not paused")
             if checkpoint.wake_at is None or checkpoint.cancel is CancelState.REQUESTED:
-                return replace(checkpoint, status=Status.PARKED, wake_at=self._clock.now())  # a poll finds it
+                return replace(checkpoint, status=Status.PARKED, wake_at=now)  # a poll finds it
             return replace(checkpoint, status=Status.PARKED)
 
         return await self._write(key, EventKind.RESUMED, resumed)
@@ -164,10 +167,10 @@ class Operator:
         Durability: committed before it returns.
         """
 
-        def retried(checkpoint: Checkpoint) -> Checkpoint:
+        def retried(checkpoint: Checkpoint, now: datetime) -> Checkpoint:
             if checkpoint.status not in (Status.STUCK, Status.PARKED, Status.RUNNING):
                 raise UsageError(f"{key} is {checkpoint.status.value}; only a stuck or parked action can be retried")
-            now = self._clock.now()  # parked, since the poll of a process that runs already looks for what is due
+            # Parked, since the poll of a process that runs already looks for what is due.
             return replace(checkpoint, status=Status.PARKED, wake_at=now, attempts=0, faults=0)
 
         return await self._write(key, EventKind.RETRY_WANTED, retried)
@@ -192,7 +195,7 @@ class Operator:
         Durability: in batches; each action wholly or not at all.
         """
         try:
-            before = self._clock.now() - older_than
+            before = await self._now() - older_than
         except OverflowError:
             raise UsageError("the age to prune by reaches back beyond the calendar") from None
         if older_than < timedelta(0):
@@ -204,12 +207,20 @@ class Operator:
             if pruned < PRUNE_BATCH:
                 return total
 
-    async def _write(self, key: ActionKey, event: EventKind, change: Callable[[Checkpoint], Checkpoint]) -> Checkpoint:
+    async def _now(self) -> datetime:
+        """The fleet's time: an operator's machine may have another, and would park for as long as they differ."""
+        store = shared(self._store)
+        return (None if store is None else await store.now()) or self._clock.now()
+
+    async def _write(
+        self, key: ActionKey, event: EventKind, change: Callable[[Checkpoint, datetime], Checkpoint]
+    ) -> Checkpoint:
         for _ in range(CONFLICT_TRIES):
             checkpoint = await self.show(key)
             if checkpoint.status.is_terminal:
                 raise UsageError(f"{key} has already ended: {checkpoint.status.value}")
-            changed = replace(change(checkpoint), version=checkpoint.version + 1, updated_at=self._clock.now())
+            now = await self._now()
+            changed = replace(change(checkpoint, now), version=checkpoint.version + 1, updated_at=now)
             save = self._store.finish if changed.status.is_terminal else self._store.save
             try:
                 await save(Write(checkpoint.version, changed, event.value))

@@ -27,6 +27,8 @@ from wallet_actions.errors import (
 )
 from wallet_actions.events import EventKind
 from wallet_actions.executor import Executor
+from wallet_actions.fleet import SKEW
+from wallet_actions.leases import Leases
 from wallet_actions.outcome import DriveResult, Outcome
 from wallet_actions.retry import QuadraticWait, RetryPolicy
 from wallet_actions.store import Write
@@ -35,8 +37,11 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_TakeUpAll = Callable[[AsyncIterator[Sequence[ActionKey]], bool], Awaitable[None]]
+
 PAGE = 500
 STORE_TRIES = 6
+NO_SLACK = timedelta(0)
 STORE_POLICY = RetryPolicy(wait=QuadraticWait(timedelta(milliseconds=100), timedelta(seconds=5)))
 
 
@@ -74,7 +79,8 @@ async def recover(
 ) -> RecoveryReport:
     """Drive everything that is due, once, until it parks or ends.
 
-    A crash while it runs is no matter: the next one goes on from there (G3).
+    A crash while it runs is no matter: the next one goes on from there (G3). Of several workers that start at once on a
+    shared store each takes a part, and what nobody wakes is driven by the first of them.
 
     Args:
         concurrency: how many actions to drive at once.
@@ -90,16 +96,21 @@ async def recover(
         async with limiter:
             _count(report, await _driven(executor, key, only_if_due=only_if_due))
 
-    async def take_up_all(pages: AsyncIterator[Sequence[ActionKey]], *, only_if_due: bool = False) -> None:
+    async def take_up_all(pages: AsyncIterator[Sequence[ActionKey]], only_if_due: bool = False) -> None:
         async for page in pages:
             async with anyio.create_task_group() as tasks:
                 for key in page:
                     tasks.start_soon(take_up, key, only_if_due)
 
+    if executor.leases is not None:
+        await patiently(executor, executor.leases.begin)
     await revive_quarantined(executor)
     last = await patiently(executor, store.last_write_at)
     now = executor.clock.now()
     await _heed_clock(executor, now, last)
+    if executor.leases is not None:
+        await _take_part(executor, executor.leases, now, take_up_all, concurrency)
+        return await _reported(executor, report)
     # All that runs now, also what was written in this very moment, or later by a clock that was set back since (L-B5).
     before = max(now, last or now) + timedelta(microseconds=1)
     await take_up_all(_keys_of(executor, Status.QUARANTINED))
@@ -108,10 +119,44 @@ async def recover(
     await take_up_all(_wake_keys(executor, lambda after: store.idle(after=_row(after), limit=PAGE)))
     due = _wake_keys(executor, lambda after: store.wakes(until=now, after=after, limit=PAGE))
     await take_up_all(due, only_if_due=True)
-    report.orphans = tuple(await patiently(executor, store.orphans))
+    return await _reported(executor, report)
+
+
+async def _reported(executor: Executor, report: RecoveryReport) -> RecoveryReport:
+    report.orphans = tuple(await patiently(executor, executor.store.orphans))
     if report.orphans:
         logger.error("coins are reserved by actions that are gone", extra={"count": len(report.orphans)})
     return report
+
+
+async def _take_part(
+    executor: Executor, leases: Leases, began_at: datetime, take_up_all: _TakeUpAll, concurrency: int
+) -> None:
+    """Drive what is due on a store that other workers share, as long as there is more than can be claimed at once."""
+
+    async def before_us(pages: AsyncIterator[Sequence[tuple[ActionKey, datetime]]]) -> AsyncIterator[list[ActionKey]]:
+        async for page in pages:
+            yield [key for key, written_at in page if written_at < began_at]
+
+    async def stuck() -> AsyncIterator[list[tuple[ActionKey, datetime]]]:
+        async for page in _pages_of(executor, Status.STUCK):
+            yield [(checkpoint.key, checkpoint.updated_at) for checkpoint in page if leases.knows(checkpoint)]
+
+    async def idle() -> AsyncIterator[list[tuple[ActionKey, datetime]]]:
+        after = 0
+        while page := await patiently(executor, partial(executor.store.idle, after=after, limit=PAGE)):
+            after = page[-1].row
+            yield [(wake.key, wake.parked_at) for wake in page if wake.key.kind in executor.registry]
+
+    async def claimed() -> AsyncIterator[list[ActionKey]]:
+        while rows := await patiently(executor, partial(leases.claim_due, concurrency)):
+            yield [row.key for row in rows]
+            if len(rows) < concurrency:
+                return
+
+    await take_up_all(before_us(stuck()), False)
+    await take_up_all(before_us(idle()), True)
+    await take_up_all(claimed(), True)
 
 
 async def patiently(executor: Executor, work: Callable[[], Awaitable[T]]) -> T:
@@ -151,7 +196,8 @@ async def _heed_clock(executor: Executor, now: datetime, last: datetime | None) 
 
     An action never waits longer than it was parked for.
     """
-    if last is None or last <= now:
+    slack = NO_SLACK if executor.leases is None else SKEW
+    if last is None or last <= now + slack:
         return
     logger.warning("the clock was set back; wake times are shortened", extra={"by_s": (last - now).total_seconds()})
     after: Wake | None = None

@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from types import UnionType
+from contextlib import suppress
+from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from wallet_actions.action import Action, Phase
 from wallet_actions.checkpoint import Checkpoint
-from wallet_actions.codec import ResultCodec, canonical_json, fault
+from wallet_actions.codec import ResultCodec, canonical_json, fault, is_same
 from wallet_actions.coins import ActionKey
 from wallet_actions.errors import CheckpointDecodeError, InvariantError, UsageError
 
 AnyAction = Action[Any, Any, Any]
+
+_EVIDENT = frozenset({str, int, bool, NoneType})
+"""Types whose values are the same once they were JSON (an integer of 64 bits, a text of ASCII)."""
 
 
 class Kind:
@@ -41,6 +45,7 @@ class Kind:
         self.phases: dict[str, type[Phase]] = _phases(name, phase_type)
         self.result = ResultCodec(name, result_type)
         self._phase_adapter = TypeAdapter(phase_type) if _is_plain(action_class) else None
+        self._evident = {phase: _evident_fields(phase) for phase in self.phases.values()}
         if type(self.schema_version) is not int or self.schema_version < 1:
             raise UsageError(f"{name}: a schema version is an integer from 1 on")
         missing = [version for version in range(1, self.schema_version) if version not in self.upgrades]
@@ -59,7 +64,7 @@ class Kind:
             fields["phase"]["tag"] = action.phase.tag
             text = canonical_json(fields)
             restored = self.action_class.model_validate_json(text)
-            lost = [] if _is_same(restored, action) else _differences(restored, action)
+            lost = [] if is_same(restored, action) else _differences(restored, action)
         except Exception as error:  # noqa: BLE001 validators and serializers are other people's code
             raise InvariantError(
                 f"{action.key}: its state cannot be stored ({fault(error)})", rule="a state is JSON"
@@ -86,19 +91,39 @@ class Kind:
         behind = canonical_json({name: value for name, value in fields.items() if name > "phase"})
         return f'{before[:-1]}{"," if len(before) > 2 else ""}"phase":', f"{',' if len(behind) > 2 else ''}{behind[1:]}"
 
+    def encode_in_frame(self, action: AnyAction) -> tuple[str, tuple[str, str] | None]:
+        """Write an action's state, and what stands before and behind the phase in it, as `frame`.
+
+        Raises:
+            InvariantError: as `encode`.
+        """
+        frame = phase = None
+        with suppress(Exception):  # `encode` says what is wrong
+            frame = self.frame(action)
+            phase = None if frame is None else self.encode_phase(action)
+            if frame is not None and phase is not None:
+                text = f"{frame[0]}{phase}{frame[1]}"
+                if is_same(self.action_class.model_validate_json(text), action):
+                    return text, frame
+        return self.encode(action), frame
+
     def encode_phase(self, action: AnyAction) -> str | None:
         """Write an action's phase as it stands in its state; None where it cannot, or would not read back equal."""
         if self._phase_adapter is None:
             return None
         phase = action.phase
         try:
+            evident = self._evident.get(type(phase))
+            if evident is not None and (fields := _self_evident(phase, evident)) is not None:
+                fields["tag"] = phase.tag
+                return canonical_json(fields)
             fields = phase.model_dump(warnings=False)
             fields["tag"] = phase.tag
             text = canonical_json(fields)
             restored = self._phase_adapter.validate_json(text)
         except Exception:  # noqa: BLE001 `encode` says what is wrong
             return None
-        return text if type(restored) is type(phase) and _is_same(restored, phase) else None
+        return text if type(restored) is type(phase) and is_same(restored, phase) else None
 
     def decode(self, checkpoint: Checkpoint) -> AnyAction:
         """Read an action from its row, upgrading it where it is of an older schema.
@@ -150,8 +175,7 @@ class StateWriter:
         """
         if self._frame is not None and (phase := self._kind.encode_phase(action)) is not None:
             return f"{self._frame[0]}{phase}{self._frame[1]}"
-        text = self._kind.encode(action)
-        self._frame = self._kind.frame(action)
+        text, self._frame = self._kind.encode_in_frame(action)
         return text
 
 
@@ -195,6 +219,10 @@ class Registry:
             raise _undecodable(key, "is of a kind that is not registered here")
         return kind
 
+    def schema_versions(self) -> dict[str, int]:
+        """The kinds, each with the newest schema version that its class can read."""
+        return {name: kind.schema_version for name, kind in self._kinds.items()}
+
     def decode(self, checkpoint: Checkpoint) -> AnyAction:
         """Read an action from its row.
 
@@ -213,12 +241,6 @@ def _arguments(action_class: type[AnyAction]) -> tuple[Any, Any]:
     raise UsageError(f"{action_class.__name__} needs its types: Action[Wallet, PhaseA | PhaseB, Result]")
 
 
-def _is_same(restored: BaseModel, original: BaseModel) -> bool:
-    """As `==`; where they are equal, as they nearly always are, in half the time."""
-    is_plain = original.__pydantic_private__ is None and original.__pydantic_extra__ is None
-    return (is_plain and restored.__dict__ == original.__dict__) or restored == original
-
-
 def _is_plain(action_class: type[AnyAction]) -> bool:
     """Whether no code of the author's looks at an action as a whole, or at its phase from outside."""
     authors = action_class.__pydantic_decorators__
@@ -228,6 +250,44 @@ def _is_plain(action_class: type[AnyAction]) -> bool:
     field = action_class.model_fields["phase"]
     is_aliased = any(one.alias is not None for one in action_class.model_fields.values())
     return not any(of_all) and not names & {"phase", "*"} and not field.metadata and not is_aliased
+
+
+def _evident_fields(phase: type[Phase]) -> dict[str, frozenset[type]] | None:
+    """The fields of a phase and their types, where each is a text, an integer or a truth value, or may be missing.
+
+    Such a phase reads back as it was by itself. None where it holds more, or an author's code has a say.
+    """
+    authors = phase.__pydantic_decorators__
+    checks = authors.model_validators.keys() - Phase.__pydantic_decorators__.model_validators.keys()
+    groups = (authors.validators, authors.root_validators, authors.field_validators, authors.field_serializers)
+    groups_of_all = (*groups, authors.model_serializers, authors.computed_fields)
+    if checks or any(groups_of_all) or phase.model_config != Phase.model_config or phase.__private_attributes__:
+        return None
+    if phase.model_dump is not Phase.model_dump or phase.model_post_init is not Phase.model_post_init:
+        return None
+    known: dict[str, frozenset[type]] = {}
+    for name, field in phase.model_fields.items():
+        types: tuple[Any, ...] = (field.annotation,)
+        if isinstance(field.annotation, UnionType):
+            types = get_args(field.annotation)
+        is_special = field.metadata or field.alias or field.validation_alias or field.exclude or field.discriminator
+        if is_special or len(set(types) - {NoneType}) != 1 or not set(types) <= _EVIDENT:
+            return None
+        known[name] = frozenset(types)
+    return known
+
+
+def _self_evident(phase: Phase, known: dict[str, frozenset[type]]) -> dict[str, Any] | None:
+    """The fields of a phase; None where a value is none of which it is evident that it reads back."""
+    fields = phase.__dict__
+    if len(fields) != len(known):
+        return None
+    for name, types in known.items():
+        value = fields[name]
+        kind = type(value)
+        if kind not in types or (kind is str and not value.isascii()) or (kind is int and value.bit_length() > 63):
+            return None
+    return fields.copy()
 
 
 def _differences(restored: AnyAction, action: AnyAction) -> list[str]:

@@ -11,62 +11,31 @@ import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
-from typing import Self
+from typing import Any, Self
 
 import anyio
 from anyio.abc import TaskGroup
 
 from wallet_actions.agenda import Agenda
 from wallet_actions.checkpoint import Status, Wake
-from wallet_actions.clock import Clock
+from wallet_actions.claims import POLL, Claims
 from wallet_actions.coins import ActionKey
 from wallet_actions.errors import StoreUnavailableError, UnknownActionError
 from wallet_actions.events import Event, EventKind
 from wallet_actions.executor import Executor
 from wallet_actions.operator import Operator
-from wallet_actions.outcome import Outcome
+from wallet_actions.outcome import DriveResult, Outcome
 from wallet_actions.recovery import STORE_POLICY, RecoveryReport, patiently, recover, revive_quarantined
+from wallet_actions.slots import Slots
 
 logger = logging.getLogger(__name__)
 
 PAGE = 500
 BUSY_WAIT = timedelta(seconds=1)
 READ_AHEAD_S = 1.0
-
-
-class Slots:
-    """Bounds how many actions are driven at once, and lets those that are finish.
-
-    Args:
-        number: how many, ≥ 1.
-    """
-
-    def __init__(self, number: int) -> None:
-        self._free = asyncio.Semaphore(number)
-        self._taken = 0
-        self._is_closed = False
-        self._empty = asyncio.Event()
-
-    async def __aenter__(self) -> None:
-        await self._free.acquire()
-        if self._is_closed:
-            await anyio.sleep_forever()  # until it is cancelled with all that is not under way
-        self._taken += 1
-
-    async def __aexit__(self, *exc: object) -> None:
-        self._taken -= 1
-        self._free.release()
-        if not self._taken:
-            self._empty.set()
-
-    async def drain(self, clock: Clock, patience: timedelta) -> None:
-        """Let nobody in any more, and wait for those inside."""
-        self._is_closed = True
-        if self._taken:
-            self._empty.clear()
-            await clock.wait(self._empty, patience)
+CLOCKS_APART_S = 0.001
 
 
 class Runner:
@@ -79,9 +48,11 @@ class Runner:
     Args:
         executor: on an open store.
         concurrency: how many actions to drive at once, ≥ 1.
-        poll: how often to look for due actions that other processes parked; None where there are none.
+        poll: how often to look for due actions that other processes parked; None where there are none. On a shared
+            store twice a second, or more often.
         sync: how often to drive what is parked without a wake time.
-        stalled: how long a running action of another process may go without a write before it is taken up here.
+        stalled: how long a running action of another process may go without a write before it is taken up here; on a
+            shared store that is said by its lease.
         drain: how long to wait for steps under way when leaving.
         retention: forget the details of actions that ended longer ago; None keeps them.
     """
@@ -121,11 +92,17 @@ class Runner:
         self._recovered = asyncio.Event()
         self._report: RecoveryReport | None = None
         self._task: asyncio.Task[None] | None = None
+        self._leases = executor.leases
+        self._claims: Claims | None = None
 
     async def __aenter__(self) -> Self:
         self._is_stopping = False
         self._wake, self._recovered, self._report = asyncio.Event(), asyncio.Event(), None
         self._slots = Slots(self._concurrency)
+        if self._leases is not None:
+            self._claims = Claims(self._leases, self._concurrency, self._wake.set)
+            self._leases.has_room = lambda: not self._is_stopping and self._room > 0
+            self._leases.on_abandoned = self._wake.set
         self._forget = self._executor.observe(self._look)
         self._task = asyncio.create_task(self._run(), name="wallet_actions.runner")
         return self
@@ -182,7 +159,9 @@ class Runner:
     async def _run(self) -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._recover)
-            if self._poll is not None:
+            if self._claims is not None:
+                self._share(tasks, self._claims)
+            elif self._poll is not None:
                 tasks.start_soon(self._periodically, self._poll, self._look_around)
             tasks.start_soon(self._periodically, self._sync, self._sync_once)
             while not self._is_stopping:
@@ -190,11 +169,19 @@ class Runner:
                 while self._kinds:
                     tasks.start_soon(self._look_over, self._kinds.pop())
                 self._start_what_is_due(tasks)
+                if self._claims is not None:
+                    self._claim(tasks, self._claims)
                 self._read_on_in_time(tasks)
                 await self._clock.wait(self._wake, self._until_next())
             await self._slots.drain(self._clock, self._drain)
             tasks.cancel_scope.cancel()
+        if self._claims is not None:
+            await self._claims.end()
         self._recovered.set()
+
+    @property
+    def _room(self) -> int:
+        return self._concurrency - len(self._active) - len(self._ready)
 
     def _until_next(self) -> timedelta | None:
         if len(self._active) >= self._concurrency:
@@ -204,7 +191,10 @@ class Runner:
 
     def _start_what_is_due(self, tasks: TaskGroup) -> None:
         for key in self._agenda.take_due(self._clock.monotonic()):
-            self._offer(key)
+            if self._claims is None or key in self._owed:
+                self._offer(key)
+            else:
+                self._claims.want()
         while self._ready and len(self._active) < self._concurrency:
             key = next(iter(self._ready))
             is_forced = self._ready.pop(key) or key in self._owed
@@ -214,7 +204,7 @@ class Runner:
 
     def _next_reading_s(self) -> float:
         agenda = self._agenda
-        if not agenda.has_room(len(self._ready)):
+        if self._claims is not None or not agenda.has_room(len(self._ready)):
             return math.inf
         return max(agenda.horizon_s - READ_AHEAD_S, self._read_from_s)
 
@@ -229,6 +219,8 @@ class Runner:
 
     def _arm(self, key: ActionKey, delay: timedelta, *, is_stored: bool = True) -> None:
         due_s = self._clock.monotonic() + max(0.0, delay.total_seconds())
+        if self._claims is not None:
+            due_s += CLOCKS_APART_S  # or it would not be due yet by the store's
         armed_s = self._agenda.due_s(key)
         if armed_s == due_s or (armed_s < due_s and key in self._owed):
             return
@@ -242,6 +234,8 @@ class Runner:
     def _drop(self, key: ActionKey) -> None:
         """Forget that it was to be driven, or it would be driven before its time once it is resumed."""
         self._ready.pop(key, None)
+        if self._leases is not None:
+            self._leases.put_back(key)
         if key in self._active:
             self._active[key] = False
         self._owed.discard(key)
@@ -249,6 +243,8 @@ class Runner:
 
     def _look(self, event: Event) -> None:
         match event.kind:
+            case EventKind.STARTED if self._claims is not None and not self._has_in_hand(event.key):
+                self._claims.want()
             case EventKind.STARTED:
                 self._offer(event.key)
                 self._wake.set()
@@ -266,10 +262,16 @@ class Runner:
 
     async def _drive(self, key: ActionKey, is_forced: bool) -> None:
         try:
-            async with self._slots:
-                result = await self._executor.drive(key, wait=is_forced, only_if_due=not is_forced)
+            if self._claims is not None:
+                result = await self._claims.drive(key, partial(self._driven, key, only_if_due=not is_forced))
+            else:
+                result = await self._driven(key, wait=is_forced, only_if_due=not is_forced)
             self._store_failures = 0
-            if result.outcome is Outcome.BUSY:
+            if result is None:
+                pass
+            elif result.outcome is Outcome.BUSY:
+                if is_forced and self._claims is not None:
+                    self._owed.add(key)  # another worker may have looked before whatever happened
                 self._arm(key, BUSY_WAIT, is_stored=False)  # whoever drives it may be cancelled, and leave it
             elif result.outcome is Outcome.PARKED and result.action is None and result.wake_at is not None:
                 self._arm(key, result.wake_at - self._clock.now())  # it was not due yet
@@ -290,6 +292,40 @@ class Runner:
                 self._ready[key] = True
             self._wake.set()
 
+    async def _driven(self, key: ActionKey, *, wait: bool = False, only_if_due: bool) -> DriveResult[Any] | None:
+        async with self._slots:
+            return await self._executor.drive(key, wait=wait, only_if_due=only_if_due)
+
+    # With others
+
+    def _share(self, tasks: TaskGroup, claims: Claims) -> None:
+        async def look() -> None:
+            claims.want()
+
+        tasks.start_soon(claims.keep)
+        tasks.start_soon(claims.listen)
+        tasks.start_soon(self._periodically, POLL if self._poll is None else min(POLL, self._poll), look)
+
+    def _claim(self, tasks: TaskGroup, claims: Claims) -> None:
+        if self._clock.monotonic() >= self._agenda.horizon_s:
+            # What was left out is found by the polls; from here on it is complete again.
+            self._agenda.begin_reading()
+            self._agenda.end_reading(math.inf)
+        room = self._room
+        if claims.begins(room):
+            tasks.start_soon(claims.claim, room, self._offer_claimed)
+        if claims.gives_back():
+            tasks.start_soon(claims.give_back)
+
+    def _offer_claimed(self, key: ActionKey) -> None:
+        if key in self._active:
+            self._active[key] = True  # it has just been parked here, and is not through
+        else:
+            self._ready.setdefault(key, False)
+
+    def _has_in_hand(self, key: ActionKey) -> bool:
+        return self._leases is not None and self._leases.has_in_hand(key)
+
     # In the background
 
     async def _recover(self) -> None:
@@ -297,7 +333,8 @@ class Runner:
         while True:
             try:
                 self._report = await recover(self._executor, slots=self._slots)
-                await self._read_ahead()
+                if self._claims is None:
+                    await self._read_ahead()
                 return
             except Exception as error:  # noqa: BLE001 nothing is dropped: it starts again (L-D13)
                 failures += 1
@@ -346,6 +383,10 @@ class Runner:
         try:
             if await self._executor.is_kind_paused(kind):
                 return
+            if self._claims is not None:
+                self._claims.want()
+                await self._offer_idle(kind)
+                return
             after = 0
             read = partial(self._executor.store.list_actions, statuses=[Status.RUNNING, Status.PARKED], kinds=[kind])
             while page := await patiently(self._executor, partial(read, after=after, limit=PAGE)):
@@ -379,13 +420,29 @@ class Runner:
 
     async def _sync_once(self) -> None:
         store = self._executor.store
-        await self._look_around()
-        after = 0
-        while page := await store.idle(after=after, limit=PAGE):
-            after = page[-1].row
-            self._offer_all([wake.key for wake in page if wake.key.kind in self._executor.registry])
+        if self._claims is None:
+            await self._look_around()
+            await self._offer_idle()
+        else:
+            self._offer_all(await revive_quarantined(self._executor))
+            # Of all workers the first does it: it parks them anew.
+            await self._offer_idle(before=self._clock.now() - self._sync)
         if self._retention is not None:
             await Operator(store, clock=self._clock).prune(self._retention)
+
+    async def _offer_idle(self, kind: str | None = None, *, before: datetime | None = None) -> None:
+        after = 0
+        while page := await self._executor.store.idle(after=after, limit=PAGE):
+            after = page[-1].row
+            self._offer_all(
+                [
+                    wake.key
+                    for wake in page
+                    if wake.key.kind in self._executor.registry
+                    and kind in (None, wake.key.kind)
+                    and (before is None or wake.parked_at <= before)
+                ]
+            )
 
     def _offer_all(self, keys: Sequence[ActionKey]) -> None:
         for key in keys:

@@ -32,6 +32,8 @@ from wallet_actions.action import Action, field_names
 from wallet_actions.checkpoint import CancelState, Checkpoint, ErrorRecord
 from wallet_actions.classification import classify
 from wallet_actions.clock import Clock
+from wallet_actions.codec import is_same
+from wallet_actions.drafts import maker
 from wallet_actions.errors import (
     ConfigurationError,
     InvariantError,
@@ -42,7 +44,7 @@ from wallet_actions.errors import (
     WalletActionError,
 )
 from wallet_actions.retry import RetryPolicy
-from wallet_actions.transition import Changes, Done, Failed, Failure, Next, Park
+from wallet_actions.transition import NO_CHANGES, Changes, Done, Failed, Failure, Next, Park
 
 MAX_MESSAGE_LENGTH = 500
 ANSWERS = (Next, Park, Done, Failed)
@@ -81,6 +83,9 @@ class Decision:
     is_cancel_answer: bool = False
 
 
+decision_of = maker(Decision)
+
+
 async def decide(
     action: Action[Any, Any, Any], wallet: Any, checkpoint: Checkpoint, policy: RetryPolicy, clock: Clock
 ) -> Decision:
@@ -88,7 +93,19 @@ async def decide(
     try:
         if checkpoint.cancel is CancelState.REQUESTED:
             return await _asked_to_cancel(action, wallet)
-        return _checked(await _uncut(action.advance(wallet)), action)
+        try:
+            answer = await action.advance(wallet)
+        except asyncio.CancelledError:
+            if _is_ours():
+                raise
+            raise _cut_off() from None
+        if type(answer) is Next and answer.changes is NO_CHANGES and type(answer.action) is type(action):
+            # What is most frequent, and needs the fewest checks.
+            following = answer.action
+            check_successor(action, following)
+            if not is_same(following.phase, action.phase):
+                return decision_of(answer, False, False, False, False)
+        return _checked(answer, action)
     except RejectedError as error:
         rejection = error
     except Exception as error:  # noqa: BLE001 whatever an author's code raises is isolated here (L-D12)
@@ -148,10 +165,19 @@ async def _uncut(call: Awaitable[T]) -> T:
     try:
         return await call
     except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
+        if _is_ours():
             raise
-        raise TransientError("a call was cut off before its answer came") from None
+        raise _cut_off() from None
+
+
+def _is_ours() -> bool:
+    """Whether a cancellation was meant for this task."""
+    task = asyncio.current_task()
+    return task is None or bool(task.cancelling())
+
+
+def _cut_off() -> TransientError:
+    return TransientError("a call was cut off before its answer came")
 
 
 def _unasked(

@@ -31,6 +31,7 @@ from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 from wallet_actions.checkpoint import CancelState, Checkpoint, HistoryEntry, Status, Wake
 from wallet_actions.coins import ActionKey, Balance, Coin, CoinState, Fact
+from wallet_actions.drafts import maker
 from wallet_actions.errors import UsageError
 
 ENTRY_POINT_GROUP = "wallet_actions.stores"
@@ -107,6 +108,10 @@ class Write:
     notes: tuple[str, ...] = ()
     delta: Delta = EMPTY_DELTA
     cancel: CancelState | None = None
+
+
+write_of = maker(Write)
+"""Makes a `Write` of all its fields, in their order; for what runs in every transition."""
 
 
 class Created(NamedTuple):

@@ -12,7 +12,7 @@ from wallet_actions.coins import ActionKey, CoinState
 from wallet_actions.errors import UsageError
 from wallet_actions.store import Store, open_store
 from wallet_actions.testing.contract.base import key, new
-from wallet_actions.testing.store_contract import StoreContract
+from wallet_actions.testing.store_contract import SharedStoreContract, StoreContract
 from wallet_actions_storage import MemoryStore
 from wallet_actions_storage.memory.ordered import Ordered
 from wallet_actions_storage.memory.tables import with_holder
@@ -83,3 +83,13 @@ def test_a_sorted_set_stays_sorted() -> None:
         assert list(ordered.after(None)) == sorted(keys)
         for cursor in (-1, *chance.sample(range(10**6), 20), *sorted(keys)[::97], 10**6):
             assert list(ordered.after(cursor)) == sorted(name for name in keys if name > cursor)
+
+
+class TestSharedMemoryStore(TestMemoryStore, SharedStoreContract):
+    """All that holds for a memory of one process, and what several workers add to it."""
+
+    def make_store(self, tmp_path: Path) -> Store:
+        if self.memory is None:
+            self.memory = MemoryStore(shared=True)
+            return self.memory
+        return self.memory.peer()

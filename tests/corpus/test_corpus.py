@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -14,6 +17,7 @@ from wallet_actions import Action, Done, Next, Phase, Transition
 from wallet_actions.errors import UsageError
 from wallet_actions.store import Store
 from wallet_actions.testing.corpus import record, replay
+from wallet_actions.testing.entry import hash_of
 from wallet_actions.testing.life import Life
 from wallet_actions.testing.oracles import Sums
 from wallet_actions.testing.world import World
@@ -274,6 +278,29 @@ async def test_only_a_run_that_ends_well_is_recorded(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="only a run that ends well can be recorded: peer: the wallet owns 0 sat"):
         await record(tmp_path, pay, Owing)
     assert names_in(tmp_path) == set()
+
+
+class Tagged(Pay, kind="corpus_tagged"):
+    tags: frozenset[str]
+
+
+def test_sets_read_the_same_in_every_process() -> None:
+    """Their own texts stand in the order of hashes, which each process seeds anew."""
+    wanted = Tagged(invoice="", limit=1, tags=frozenset("abcdefgh"), phase=New())
+    code = "from tests.corpus.test_corpus import tagged_hash; print(tagged_hash())"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONHASHSEED": "7"},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == hash_of(wanted) == tagged_hash()
+
+
+def tagged_hash() -> str:
+    return hash_of(Tagged(invoice="", limit=1, tags=frozenset("hgfedcba"), phase=New()))
 
 
 def test_nothing_in_the_files_is_worth_anything() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.prefork import preforked
 from wallet_actions.demo.scenario import Demo
 from wallet_actions.testing.nutshell import MintConfig
 
@@ -13,9 +14,11 @@ pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600)]
 async def test_no_kill_loses_a_sat_or_leaves_an_action() -> None:
     """L-S1, L-S6, L-C7, L-P2: at every write, at every lost answer, and then again at every write of the recovery.
 
-    As `make demo` does it, where spending a coin costs something. `make crash-matrix` goes further.
+    As `make demo` does it, where spending a coin costs something, and with processes that are forked and not started.
+    `make crash-matrix` goes further.
     """
-    report = await Demo(config=MintConfig(input_fee_ppk=100)).run()
+    async with preforked("wallet_actions.demo.child"):
+        report = await Demo(config=MintConfig(input_fee_ppk=100)).run()
 
     killed = [row for row in report.rows if row.kills]
     assert len(killed) == len(report.rows), "a point at which nothing died proves nothing"

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from wallet_actions.demo_saga.process import ChildError, Run
 from wallet_actions.demo_saga.scenario import Demo, Point, Row, Way
 from wallet_actions.saga.digitalocean.sandbox import TOKEN, Cloud
+from wallet_actions.testing.demos.parent import ChildError, Run
 
 pytestmark = pytest.mark.anyio
 

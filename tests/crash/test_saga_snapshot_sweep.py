@@ -26,5 +26,5 @@ async def test_and_after_a_choice_of_two_of_them(breaks: bool) -> None:
     def make() -> TakeBackup:
         return backup(breaks=breaks)
 
-    report = await sweep(make, CloudWorld, sample=400, seed=11)
+    report = await sweep(make, CloudWorld, sample=200, seed=11)
     assert report.is_ok, str(report)

@@ -27,7 +27,7 @@ from tests.crash_matrix.scenarios import SCENARIOS
 from tests.crash_matrix.trial import Result
 from wallet_actions.testing.nutshell import MintConfig, MintError
 
-SECOND_KILLS = 900
+SECOND_KILLS = 600
 INTERRUPTED = 130
 WIDTH = 150
 TELL_EVERY_S = 15.0

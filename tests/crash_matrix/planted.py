@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from wallet_actions.cashu import Cashu, Issue, Melt, MintClient, Send, Swap, facts, issue
+from wallet_actions.cashu import Cashu, Issue, Melt, MintClient, Restore, Send, Swap, facts, issue
 from wallet_actions.cashu.errors import MintError
+from wallet_actions.cashu.restore import BATCH
 from wallet_actions.coins import Fact
 from wallet_actions.errors import InvariantError, TransientError
-from wallet_actions.transition import Failed
+from wallet_actions.transition import Failed, Next
 
 
 def gives_up_an_issue() -> None:
@@ -56,6 +57,17 @@ def forgets_its_history() -> None:
         return dataclasses.replace(make(*args, **kwargs), kind="something_else")
 
     setattr(issue, "transaction_fact", broken)  # noqa: B010
+
+
+def passes_over_what_it_was_not_told() -> None:
+    """A restore takes a batch whose answer did not come for an empty one."""
+
+    async def broken(self: Restore, wallet: Any, failure: Any) -> Any:
+        phase = self.phase
+        passed = {**phase.__dict__, "next_counter": phase.next_counter + BATCH, "empty": phase.empty + 1}
+        return Next(self.at(type(phase).model_validate(passed)))
+
+    setattr(Restore, "on_retry", broken)  # noqa: B010
 
 
 class _GivenUpError(Exception):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Ending = Literal["SETTLED", "FAILED"]
+Lock = Literal["p2pk", "htlc"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,8 @@ class Scenario:
         payment: how the mint's payments go.
         is_claimed: the payee redeems the token at once; otherwise only after the recovery, or it is revoked then.
         sends_first: the wallet has made a token, which the payee has been given, but has not redeemed.
+        lock: what the token of the operation is locked to: a key, or a hash.
+        is_lost: the wallet has changed its coins once, and then its file is gone.
     """
 
     name: str
@@ -47,6 +50,8 @@ class Scenario:
     payment: Payment | None = None
     is_claimed: bool = False
     sends_first: bool = False
+    lock: Lock | None = None
+    is_lost: bool = False
 
 
 _MELT: dict[str, Any] = {"operation": "melt", "fund": (127,), "amount": 10}
@@ -55,6 +60,7 @@ _CHANGE: dict[str, Any] = {"operation": "send", "fund": (96,), "amount": 10}
 
 ALL = (
     Scenario("issue", "issue", amount=21),
+    Scenario("issue.batch", "issue_many", amount=21),
     Scenario("melt.paid", **_MELT, payment=Payment("SETTLED")),
     Scenario("melt.fails", **_MELT, payment=Payment("FAILED")),
     Scenario("melt.pending-paid", **_MELT, payment=Payment("SETTLED", is_pending=True)),
@@ -63,10 +69,15 @@ ALL = (
     Scenario("send.exact-claimed", **_EXACT, is_claimed=True),
     Scenario("send.swap", **_CHANGE),
     Scenario("send.swap-claimed", **_CHANGE, is_claimed=True),
+    Scenario("send.p2pk", **_CHANGE, lock="p2pk"),
+    Scenario("send.htlc", **_CHANGE, lock="htlc"),
     Scenario("receive", "receive", amount=21),
     Scenario("receive.own", "receive", fund=(96,), amount=10, sends_first=True),
+    Scenario("receive.p2pk", "receive", amount=21, lock="p2pk"),
+    Scenario("receive.htlc", "receive", amount=21, lock="htlc"),
     Scenario("swap", "swap", fund=(7, 7, 7)),
     Scenario("revoke", "revoke", fund=(96,), amount=10, sends_first=True),
+    Scenario("restore", "restore", fund=(7, 7, 7), is_lost=True),
 )
 
 SCENARIOS = {scenario.name: scenario for scenario in ALL}

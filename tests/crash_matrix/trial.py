@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 WALLET = "tests.crash_matrix.wallet"
 LOOKS_WHILE_PENDING = 2
 KINDS = {"issue": "cashu_issue", "melt": "cashu_melt", "send": "cashu_send", "receive": "cashu_receive"}
-KINDS |= {"swap": "cashu_swap", "revoke": "cashu_send"}
+KINDS |= {"swap": "cashu_swap", "revoke": "cashu_send", "issue_many": "cashu_issue_batch", "restore": "cashu_restore"}
 
 
 @dataclass(slots=True)
@@ -78,15 +78,16 @@ class Trial:
         self.handed: dict[str, str] = {}
         self.redeemed: dict[str, int] = {}
         self.result = Result(point)
-        # Nothing here is for ever: without flushes, the disk of the machine is not what is measured.
         self._order: dict[str, Any] = {
-            "store": f"sqlite:///{path}?durability=normal",
+            "store": _store(path),
             "mint": lane.proxy.url,
             "seed": secrets.token_hex(32),
             "scenario": point.scenario,
         }
         self._before = MintBooks(0)
         self._last_quotes = (0, 0)
+        self._path = path
+        self._lost = 0
 
     async def run(self, calm: Row | None) -> Result:
         """Run it; see `Lane.run`."""
@@ -108,16 +109,25 @@ class Trial:
         return self.result
 
     async def _prepare(self) -> None:
-        if self.scenario.fund:
+        scenario, payee, pubkey = self.scenario, self.payee, ""
+        if scenario.fund or scenario.lock == "p2pk":
             life = await self.lane.zygote.live(f"{WALLET}:prepare", self._order, on_line=self._hand)
             if life.last("prepared") is None:
                 raise LifeError(f"the wallet could not be prepared: {life.last('crashed') or life.lines[-1:]}")
+            pubkey = str((life.last("key") or {}).get("pubkey", ""))
+        if scenario.is_lost:
+            self._order["store"] = _store(self._path.with_suffix(".db2"))
+            self._lost = await self.lane.mint.outstanding() - self._before.outstanding
         self._order["plant"] = self.lane.plant
-        if self.scenario.operation == "receive":
+        if scenario.operation == "receive":
             token = next(iter(self.handed.values()), "")
             if not token:
-                token = self.handed[""] = await self.payee.make(self.scenario.amount, self.lane.proxy.url)
+                url = self.lane.proxy.url
+                token = self.handed[""] = await payee.make(scenario.amount, url, lock=scenario.lock, pubkey=pubkey)
             self._order["token"] = token
+            self._order["preimage"] = payee.preimage if scenario.lock == "htlc" else ""
+        if scenario.operation == "send" and scenario.lock is not None:
+            self._order |= {"pubkey": payee.pubkey} if scenario.lock == "p2pk" else {"digest": payee.digest}
         if self.scenario.operation == "melt":
             self._order["request"] = await self.lane.mint.invoice(self.scenario.amount)
         if self.scenario.operation == "revoke":
@@ -202,7 +212,8 @@ class Trial:
             if resting.get(send, token) != token:
                 self._find(Harm.DOUBLED, "the wallet has made another token than the one that was handed out")
         untold = {send: token for send, token in resting.items() if send not in self.handed}
-        if not zlib.crc32(str(self.point).encode()) % 2:
+        # What is locked to somebody else, the wallet cannot take back.
+        if self.scenario.lock is None and not zlib.crc32(str(self.point).encode()) % 2:
             return list(untold)
         for send, token in untold.items():
             await self._redeem(send, token)
@@ -243,12 +254,15 @@ class Trial:
         ids = wallet.unspent_ids
         is_good = await self.payee.unspent(ids)
         spent = [coin for coin, good in zip(ids, is_good, strict=True) if not good]
-        self.result.findings += judge(wallet, mint, elsewhere=self.payee.owned, spent=spent)
+        # A restore that had not been begun leaves the coins to be found by another one.
+        lost = 0 if wallet.rows else self._lost
+        self.result.findings += judge(wallet, mint, elsewhere=self.payee.owned + lost, spent=spent)
         for send, token in self.handed.items():
             if self.redeemed.get(send) and await self.payee.redeem(token) is not None:
                 self._find(Harm.DOUBLED, "a token was redeemed twice")
         kind = KINDS[self.scenario.operation]
         before = len(self.scenario.fund) + (self.scenario.sends_first and kind != "cashu_send")
+        before = 0 if self.scenario.is_lost else before
         rows = [row for row in wallet.rows[before:] if row["operation"] == kind]
         if len(rows) > 1 or len(wallet.rows) > before + 1:
             self._find(Harm.DOUBLED, f"{len(wallet.rows)} rows in the history, {before + 1} at most were asked for")
@@ -278,6 +292,11 @@ class Trial:
 
     def _find(self, harm: Harm, text: str) -> None:
         self.result.findings.append(Finding(harm, text))
+
+
+def _store(path: Path) -> str:
+    # Nothing here is for ever: without flushes, the disk of the machine is not what is measured.
+    return f"sqlite:///{path}?durability=normal"
 
 
 def _treatment(fault: Fault, life: Life) -> Treatment:

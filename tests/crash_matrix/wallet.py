@@ -21,6 +21,7 @@ from tests.crash_matrix.scenarios import SCENARIOS, Scenario
 from tests.crash_matrix.zygote import Link
 from wallet_actions.action import Action
 from wallet_actions.cashu import KINDS, Cashu, Seed
+from wallet_actions.cashu.conditions import Condition, hash_lock, pay_to_key
 from wallet_actions.cashu.facts import TRANSACTION
 from wallet_actions.checkpoint import CancelState, Checkpoint, Status
 from wallet_actions.errors import ActionFailedError, NotFinishedError, WalletActionError
@@ -43,6 +44,8 @@ class Order(BaseModel):
         scenario: its name.
         request: the invoice of a melt.
         token: to be received.
+        preimage: that opens it.
+        pubkey, digest: what a token that is sent is locked to: a key, or a hash.
         action_id: the send to be revoked.
         fault: a kill at a write.
         lingers: the process stays on for a moment when it has finished, since it is to be killed soon after.
@@ -57,6 +60,9 @@ class Order(BaseModel):
     scenario: str
     request: str = ""
     token: SecretStr = SecretStr("")
+    preimage: SecretStr = SecretStr("")
+    pubkey: str = ""
+    digest: str = ""
     action_id: str = ""
     fault: str = ""
     lingers: bool = False
@@ -74,6 +80,11 @@ async def prepare(fields: Mapping[str, Any], link: Link) -> None:
         if scenario.sends_first:
             send = await cashu.send(order.mint, scenario.amount)
             link.say("token", id=send.id, token=await cashu.token(send.id))
+        if scenario.operation == "receive" and scenario.lock == "p2pk":
+            link.say("key", pubkey=await cashu.wallet.receiving_key())
+        if scenario.is_lost:
+            swap = await cashu.swap(order.mint)
+            await cashu.swapped(swap.id)
         link.say("prepared")
 
 
@@ -141,6 +152,12 @@ async def _issue(cashu: Cashu, order: Order, scenario: Scenario, link: Link) -> 
     await cashu.issued(issue.id)
 
 
+async def _issue_many(cashu: Cashu, order: Order, scenario: Scenario, link: Link) -> None:
+    batch = await cashu.issue_many(order.mint, [scenario.amount, 2 * scenario.amount, 3 * scenario.amount])
+    link.say("started", kind=batch.kind, id=batch.id)
+    await cashu.issued_many(batch.id)
+
+
 async def _melt(cashu: Cashu, order: Order, scenario: Scenario, link: Link) -> None:
     melt = await cashu.melt(order.mint, order.request)
     link.say("started", kind=melt.kind, id=melt.id)
@@ -148,7 +165,7 @@ async def _melt(cashu: Cashu, order: Order, scenario: Scenario, link: Link) -> N
 
 
 async def _send(cashu: Cashu, order: Order, scenario: Scenario, link: Link) -> None:
-    send = await cashu.send(order.mint, scenario.amount)
+    send = await cashu.send(order.mint, scenario.amount, condition=_condition(order))
     link.say("started", kind=send.kind, id=send.id)
     link.say("token", id=send.id, token=await cashu.token(send.id))
     if scenario.is_claimed:
@@ -157,7 +174,8 @@ async def _send(cashu: Cashu, order: Order, scenario: Scenario, link: Link) -> N
 
 
 async def _receive(cashu: Cashu, order: Order, scenario: Scenario, link: Link) -> None:
-    receive = await cashu.receive(order.token.get_secret_value())
+    preimage = order.preimage.get_secret_value()
+    receive = await cashu.receive(order.token.get_secret_value(), preimages=[preimage] if preimage else [])
     link.say("started", kind=receive.kind, id=receive.id)
     await cashu.received(receive.id)
 
@@ -173,13 +191,27 @@ async def _revoke(cashu: Cashu, order: Order, scenario: Scenario, link: Link) ->
     await cashu.claimed(order.action_id)
 
 
+async def _restore(cashu: Cashu, order: Order, scenario: Scenario, link: Link) -> None:
+    restore = await cashu.restore(order.mint)
+    link.say("started", kind=restore.kind, id=restore.id)
+    await cashu.restored(restore.id)
+
+
+def _condition(order: Order) -> Condition | None:
+    if order.pubkey:
+        return pay_to_key(order.pubkey)
+    return hash_lock(order.digest) if order.digest else None
+
+
 _OPERATIONS: dict[str, Callable[[Cashu, Order, Scenario, Link], Awaitable[None]]] = {
     "issue": _issue,
+    "issue_many": _issue_many,
     "melt": _melt,
     "send": _send,
     "receive": _receive,
     "swap": _swap,
     "revoke": _revoke,
+    "restore": _restore,
 }
 
 

@@ -15,6 +15,11 @@ def test_blocks_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         monkeypatch.delenv(variable, raising=False)
     blocks = blocks_of(ROOT / "docs" / "recipes" / "your-own-grpc-action.md")
     outputs = [run(block, tmp_path, {"COLUMNS": "160"}) for block in blocks]
-    assert "receipt for o-1\npayout o-2 failed: the peer answered INVALID_ARGUMENT: not an amount\n" in outputs
+    said = (
+        "receipt for o-1\n"
+        "payout o-2 failed: the peer answered INVALID_ARGUMENT: not an amount (at fault: o-2)\n"
+        "receipt for t-1\n"
+    )
+    assert said in outputs
     files = {name for block in blocks if (name := block.text.partition("\n")[0]).startswith("# ")}
-    assert files == {"# bank_client.py", "# payout.py", "# bank_server.py", "# test_payout.py"}
+    assert files == {"# bank_client.py", "# payout.py", "# transfer.py", "# bank_server.py", "# test_payout.py"}

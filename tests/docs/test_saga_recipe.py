@@ -17,9 +17,9 @@ def test_blocks_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     outputs = [run(block, tmp_path, {"COLUMNS": "160"}) for block in blocks]
 
     files = {name for block in blocks if (name := block.text.partition("\n")[0]).startswith("# ")}
-    assert files == {"# hosting.py", "# test_hosting.py", "# fleet.py"}
+    assert files == {"# hosting.py", "# test_hosting.py", "# fleet.py", "# app.py"}
     run(Block("python", "import fleet\n"), tmp_path)
-    running = next(output for output in outputs if "ada-1" in output).splitlines()
+    running = next(output for output in outputs if "create_server 3" in output).splitlines()
     assert running == [
         "provision/ada-1/create_server 3",
         "provision bob-1 failed: the step add_address failed: no addresses are left; all that was begun is undone",

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from wallet_actions.testing.nutshell import MintError, NutshellMint
+from wallet_actions.testing.nutshell import MintConfig, MintError, NutshellMint
 
 # As `make` does: what is installed for the tests of a checkout stays in it.
 os.environ.setdefault("WALLET_ACTIONS_CACHE", str(Path(__file__).parents[2] / ".cache"))
@@ -36,6 +36,20 @@ async def mint(shared_mint: NutshellMint) -> AsyncIterator[NutshellMint]:
         await shared_mint.reset()
     except MintError:
         await shared_mint.restart()
+
+
+@pytest.fixture(scope="session")
+async def shared_dear_mint() -> AsyncIterator[NutshellMint]:
+    """Another mint of the session's. Ask for `dear_mint` instead."""
+    async with NutshellMint(MintConfig(input_fee_ppk=100, keyset_version=1)) as mint:
+        yield mint
+
+
+@pytest.fixture
+async def dear_mint(shared_dear_mint: NutshellMint) -> AsyncIterator[NutshellMint]:
+    """With input fees, and keyset ids of version 1; its settings are put back afterwards."""
+    yield shared_dear_mint
+    await shared_dear_mint.reset()
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from tests.unit.ops.kit import MAIN, Ran, assert_one_line
 from wallet_actions.cashu.proofs import proof_of
 from wallet_actions.ops.program import app
 from wallet_actions.store import open_store
-from wallet_actions.testing.nutshell import NutshellMint
+from wallet_actions.testing.nutshell import MintConfig, NutshellMint
 from wallet_actions.testing.proxy import FaultProxy, Kill, LoseAnswer, Rule, Status
 
 pytestmark = pytest.mark.anyio
@@ -204,6 +204,59 @@ async def _secrets(db: str) -> set[str]:
     return found
 
 
+@pytest.fixture(scope="module")
+async def dear_mint() -> AsyncIterator[NutshellMint]:
+    """A mint at which spending a coin costs a tenth of a satoshi."""
+    async with NutshellMint(MintConfig(input_fee_ppk=100)) as mint:
+        yield mint
+
+
+async def test_the_main_path_where_spending_coins_costs(dear_mint: NutshellMint, alice: Person, bob: Person) -> None:
+    """NUT-02: every fee is told where it arises, and what is left is what the mint owes, to the satoshi."""
+    before = await dear_mint.outstanding()
+    await alice.init(dear_mint.url)
+    await bob.init(dear_mint.url)
+    await alice.fund(100)
+    token = await alice.token("21")
+    assert (await bob.call("receive", token)).out == "received 20 sat, after a fee of 1\n"
+    token = await alice.token("21", "--include-fee")
+    assert (await bob.call("receive", token)).out == "received 21 sat, after a fee of 1\n"
+    swapped = await alice.call("swap", "--denominations", "1x4,8")
+    assert swapped.out.endswith(", for a fee of 1\n")
+
+    invoice = await dear_mint.invoice(30)
+    paid = await alice.call("melt", invoice, "--yes")
+    assert "pays 30 sat for a fee of at most 21 sat." in paid.err
+    assert paid.out == "paid 30 sat, for a fee of 2\n"
+    assert_one_line(await alice.call("melt", invoice, "--yes"), "this wallet has paid this invoice already: melt ")
+    assert (await alice.call("swap")).out.endswith(", for a fee of 1\n")
+
+    made = await alice.call("send", "6", "--json")
+    name = json.loads(made.out)["id"]
+    taken = await alice.call("send", "--revoke", name)
+    assert taken.out == "taken back, for a fee of 2\n"
+    left = 100 - (21 + 1) - (22 + 1) - 1 - (30 + 2) - 1 - 2
+    spendable, _ = await alice.balance()  # that a token was claimed may not have been looked up yet
+    assert (spendable, await bob.balance()) == (left, (41, 0))
+    assert await dear_mint.outstanding() - before == left + 41
+    for command, key, least in (("balance", "balances", 1), ("pending", "pending", 0), ("history", "history", 7)):
+        for url, count in ((dear_mint.url, least), ("http://127.0.0.1:9", 0)):
+            shown = (await alice.call(command, "--mint", url, "--json")).json[key]
+            assert {row["mint"] for row in shown} <= {url}
+            assert len(shown) >= count
+    assert len((await alice.call("history", "--mint", dear_mint.url, "--limit", "2")).out.splitlines()) == 3
+    rows = (await alice.call("history", "--json")).json["history"]
+    assert [(row["operation"], row["fee"]) for row in rows] == [
+        ("send", 2),
+        ("swap", 1),
+        ("melt", 2),
+        ("swap", 1),
+        ("send", 2),
+        ("send", 1),
+        ("issue", 0),
+    ]
+
+
 async def test_killed_in_the_middle_of_a_swap(
     mint: NutshellMint, proxy: FaultProxy, alice: Person, bob: Person
 ) -> None:
@@ -239,7 +292,7 @@ async def test_ctrl_c_leaves_an_issue_under_way(mint: NutshellMint, alice: Perso
     assert (process.returncode, out) == (130, b"")
     assert err.decode() == (
         f"wallet-actions: interrupted; issue {name} goes on with the next command: "
-        f"`wallet-actions cashu issue --resume {name}`\n"
+        f"`wallet-actions cashu issue --resume {name} --db {alice.db}`\n"
     )
     late = await alice.call("issue", "--resume", name[:6], "--timeout", "1s")
     assert late.status == 1

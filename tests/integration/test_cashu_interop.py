@@ -23,7 +23,7 @@ from wallet_actions.cashu.errors import TokenLockedError, TokenSpentError
 from wallet_actions.cashu.tokens import TokenVersion, decode_token, inspect_token
 from wallet_actions.checkpoint import Status
 from wallet_actions.errors import ActionFailedError
-from wallet_actions.testing.nutshell import MintConfig, NutshellMint
+from wallet_actions.testing.nutshell import NutshellMint
 
 pytestmark = pytest.mark.anyio
 
@@ -37,13 +37,6 @@ async def nutshell(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Nu
     """One process for all of Nutshell's wallets: to start it takes as long as a test."""
     async with Nutshell.started(tmp_path_factory.mktemp("nutshell")) as nutshell:
         yield nutshell
-
-
-@pytest.fixture(scope="module")
-async def dear_mint() -> AsyncIterator[NutshellMint]:
-    """With input fees, and keyset ids of version 1."""
-    async with NutshellMint(MintConfig(input_fee_ppk=100, keyset_version=1)) as mint:
-        yield mint
 
 
 @dataclass

@@ -30,7 +30,7 @@ from wallet_actions.checkpoint import Status
 from wallet_actions.coins import CoinState
 from wallet_actions.errors import ActionFailedError, ConfigurationError, TransientError
 from wallet_actions.outcome import DriveResult, Outcome
-from wallet_actions.testing.nutshell import MintConfig, NutshellMint
+from wallet_actions.testing.nutshell import NutshellMint
 from wallet_actions.testing.proxy import (
     Fault,
     FaultProxy,
@@ -55,13 +55,6 @@ PUBKEYS = [PrivateKey(key).public_key.format().hex() for key in KEYS]
 PREIMAGE = "07" * 32
 DIGEST = hashlib.sha256(bytes.fromhex(PREIMAGE)).hexdigest()
 PAST, FUTURE = datetime(2020, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
-
-
-@pytest.fixture(scope="module")
-async def dear_mint() -> AsyncIterator[NutshellMint]:
-    """With input fees, and keyset ids of version 1."""
-    async with NutshellMint(MintConfig(input_fee_ppk=100, keyset_version=1)) as mint:
-        yield mint
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -15,19 +14,12 @@ import pytest
 from tests.integration.cashu_receive_world import AMOUNTS, LockedWorld, ReceiveWorld, RestWorld, receive
 from wallet_actions.cashu.facts import TRANSACTION
 from wallet_actions.testing.life import CrashKind
-from wallet_actions.testing.nutshell import MintConfig, NutshellMint
+from wallet_actions.testing.nutshell import NutshellMint
 from wallet_actions.testing.sweep import IN_PROCESS, Course, sweep
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
 
 SEED = 20
-
-
-@pytest.fixture(scope="module")
-async def dear_mint() -> AsyncIterator[NutshellMint]:
-    """With input fees, and keyset ids of version 1."""
-    async with NutshellMint(MintConfig(input_fee_ppk=100, keyset_version=1)) as mint:
-        yield mint
 
 
 class Remembering(ReceiveWorld):

@@ -18,7 +18,7 @@ import pytest
 
 from tests.integration.cashu_kit import Bank, Purse, plain
 from wallet_actions.action import Action
-from wallet_actions.cashu import Exchanged, Issue, Issued, Melt, MintClient, Paid, Swap
+from wallet_actions.cashu import Exchanged, Issue, IssueBatch, Issued, IssuedBatch, Melt, MintClient, Paid, Swap
 from wallet_actions.coins import CoinState
 from wallet_actions.outcome import DriveResult, Outcome
 from wallet_actions.testing.nutshell import MintConfig, NutshellMint
@@ -26,6 +26,7 @@ from wallet_actions.testing.nutshell import MintConfig, NutshellMint
 pytestmark = pytest.mark.anyio
 
 PPK = 100
+PLANNED = ("POST /v1/swap", "POST /v1/mint/bolt11", "POST /v1/mint/bolt11/batch")
 
 
 @dataclass
@@ -82,6 +83,12 @@ async def issue(purse: Purse) -> Action[Any, Any, Any]:
     return action
 
 
+async def batch(purse: Purse) -> Action[Any, Any, Any]:
+    action = await IssueBatch.of(purse.wallet, purse.mint_url, [10, 11])
+    await purse.executor.start(action, action.opening)
+    return action
+
+
 async def melt(purse: Purse) -> Action[Any, Any, Any]:
     action = await Melt.of(purse.wallet, purse.mint_url, INVOICES.pop())
     await purse.executor.start(action, action.opening)
@@ -100,7 +107,7 @@ Make = Callable[[Purse], Awaitable[Action[Any, Any, Any]]]
 
 def has_come_out_right(result: DriveResult[Any]) -> bool:
     match result.result:
-        case Issued(amount=amount):
+        case Issued(amount=amount) | IssuedBatch(amount=amount):
             return amount == 21
         case Paid(amount=amount, fee=fee):
             return amount == 10 and fee >= 1
@@ -109,7 +116,7 @@ def has_come_out_right(result: DriveResult[Any]) -> bool:
     return False
 
 
-@pytest.mark.parametrize("make", [issue, melt, swap])
+@pytest.mark.parametrize("make", [issue, batch, melt, swap])
 async def test_a_rotation_before_or_after_any_request(bank: Bank, make: Make) -> None:
     """L-S6: new outputs are taken of the new keyset; nothing is lost, nothing fails, and no plan is forgotten."""
     rotating = Rotating(lambda: bank.mint.rotate_keyset(PPK))
@@ -119,7 +126,7 @@ async def test_a_rotation_before_or_after_any_request(bank: Bank, make: Make) ->
         purse = await bank.purse(liar=rotating)  # type: ignore[arg-type]
         rotating.begin(0)
         INVOICES.append(await bank.mint.invoice(10))
-        if make is not issue:
+        if make in (melt, swap):
             await purse.fund(64)
         rotating.begin(at, is_after=is_after)
         action = await make(purse)
@@ -127,7 +134,7 @@ async def test_a_rotation_before_or_after_any_request(bank: Bank, make: Make) ->
         assert result.outcome is Outcome.DONE, (rotating.names, at, result.error)
         assert has_come_out_right(result), (rotating.names, at, result)
         count = min(count, len(rotating.names))
-        retired += rotating.names.count("POST /v1/swap") > 1 or rotating.names.count("POST /v1/mint/bolt11") > 1
+        retired += any(rotating.names.count(name) > 1 for name in PLANNED)
         assert await purse.reserved() == 0
         assert (await purse.transaction(action))["state"] == "done"
     assert count >= 1

@@ -24,7 +24,7 @@ from wallet_actions.cashu.tokens import TokenVersion, decode_token
 from wallet_actions.checkpoint import Status
 from wallet_actions.errors import ActionFailedError, RejectedError, UnknownActionError, UsageError
 from wallet_actions.outcome import Outcome
-from wallet_actions.testing.nutshell import MintConfig, NutshellMint
+from wallet_actions.testing.nutshell import NutshellMint
 from wallet_actions.testing.proxy import Duplicate, Fault, FaultProxy, Kill, LoseAnswer, ResetBefore, Rule, StatusAfter
 
 pytestmark = pytest.mark.anyio
@@ -39,13 +39,6 @@ FAULTS: dict[str, Fault] = {
     "400 of a proxy, after": StatusAfter(400),
     "duplicated, second answer": Duplicate("second"),
 }
-
-
-@pytest.fixture(scope="module")
-async def dear_mint() -> AsyncIterator[NutshellMint]:
-    """With input fees, and keyset ids of version 1."""
-    async with NutshellMint(MintConfig(input_fee_ppk=100, keyset_version=1)) as mint:
-        yield mint
 
 
 @pytest.fixture(params=["free", "100 ppk"])

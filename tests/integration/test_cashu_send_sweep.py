@@ -6,26 +6,18 @@ A choice, which the seed decides. The mint's own books are the oracle, and a pay
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from tests.integration.cashu_send_worlds import ExactWorld, LockedWorld, RevokeWorld, SendWorld, send
 from wallet_actions.testing.life import CrashKind
-from wallet_actions.testing.nutshell import MintConfig, NutshellMint
+from wallet_actions.testing.nutshell import NutshellMint
 from wallet_actions.testing.sweep import IN_PROCESS, Course, sweep
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
 
 SEED = 20
-
-
-@pytest.fixture(scope="module")
-async def dear_mint() -> AsyncIterator[NutshellMint]:
-    """With input fees, and keyset ids of version 1."""
-    async with NutshellMint(MintConfig(input_fee_ppk=100, keyset_version=1)) as mint:
-        yield mint
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,7 @@ async def test_a_sample_loses_nothing_and_leaves_nothing_stuck_or_doubled() -> N
         (planted.takes_tokens_back, "send.exact", Harm.LOST),
         (planted.never_swaps, "swap/kill@w3.after", Harm.STUCK),
         (planted.forgets_its_history, "issue/kill@w4.after", Harm.LOST),
+        (planted.passes_over_what_it_was_not_told, "restore/lose@r3.answered", Harm.LOST),
     ],
 )
 async def test_it_finds_what_is_broken(lane: Lane, plant: object, point: str, harm: Harm) -> None:
@@ -173,11 +174,16 @@ async def test_a_line_that_a_life_did_not_hear_is_not_the_next_ones() -> None:
 def test_all_operations_are_there() -> None:
     assert {scenario.operation for scenario in SCENARIOS.values()} == {
         "issue",
+        "issue_many",
         "melt",
         "send",
         "receive",
         "swap",
         "revoke",
+        "restore",
+    }
+    assert {(one.operation, one.lock) for one in SCENARIOS.values() if one.lock} == {
+        (operation, lock) for operation in ("send", "receive") for lock in ("p2pk", "htlc")
     }
     endings = {(one.payment.ending, one.payment.is_pending) for one in SCENARIOS.values() if one.payment is not None}
     assert endings == {("SETTLED", False), ("FAILED", False), ("SETTLED", True), ("FAILED", True)}

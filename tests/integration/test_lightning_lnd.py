@@ -14,12 +14,15 @@ import pytest
 from pydantic import SecretStr
 
 from tests.integration.lightning_certificate import OTHER_CERTIFICATE
+from tests.integration.telemetry_kit import Telemetry
 from tests.unit.lightning.worlds import FEE_LIMIT, PayingWorld, opened
 from wallet_actions.checkpoint import Checkpoint, Status
+from wallet_actions.engine import Engine
 from wallet_actions.errors import ActionFailedError, ConfigurationError, TransientError, UsageError
 from wallet_actions.executor import Executor
-from wallet_actions.lightning import KINDS, Allot, LightningSend, LightningWallet, LndAddress, LndClient
+from wallet_actions.lightning import KINDS, Allot, LightningSend, LightningWallet, LndAddress, LndClient, pay
 from wallet_actions.lightning.sandbox import Fate, Mishap, SandboxNode, SandboxServer
+from wallet_actions.lightning.sandbox.server import MACAROON
 from wallet_actions.outcome import DriveMode, Outcome
 from wallet_actions.registry import Registry
 from wallet_actions.store import Store
@@ -32,6 +35,8 @@ from wallet_actions_storage import MemoryStore
 pytestmark = pytest.mark.anyio
 
 BALANCE, PATIENCE = 1_000_000, timedelta(seconds=5)
+LOCKED = "wallet locked, unlock it to enable full RPC access"
+STARTING = "the RPC server is in the process of starting up, but not yet ready to accept calls"
 
 
 @dataclass
@@ -163,6 +168,68 @@ async def test_a_node_that_restarts_in_the_middle(paying: Paying) -> None:
     assert paying.lnd.calls.count("SendPaymentV2") == 1
 
 
+async def test_a_node_that_restarts_is_locked_at_first(paying: Paying) -> None:
+    """It loses the connection with the payment under way, and takes its time; nothing is sent twice, nothing let go."""
+    action = await paying.start()
+    paying.lnd.node.decide(action.id, Fate.HOLD)
+    driving = asyncio.create_task(paying.executor.drive(action.key))
+    await paying.lnd.wait_for("SendPaymentV2")
+    await paying.lnd.settle()
+    await paying.lnd.stop()
+    await driving
+    await paying.lnd.start()
+    for words, told in ((LOCKED, "unlock it"), (STARTING, "starting up")):
+        paying.lnd.unready = words
+        error: object = None
+        while told not in str(error):  # the channel has its own idea of when to connect again
+            result = await paying.executor.drive(action.key)
+            assert result.outcome is Outcome.PARKED
+            assert (await paying.balance())[1] == 22_000
+            error = result.error
+    paying.lnd.unready = None
+    paying.lnd.node.decide(action.id, Fate.SETTLE)
+    assert (await paying.executor.drive(action.key, DriveMode.UNTIL_DONE)).outcome is Outcome.DONE
+    assert paying.lnd.node.settled == {action.id: 1}
+    assert paying.lnd.calls.count("SendPaymentV2") == 1
+
+
+async def test_a_client_that_the_app_has_closed_too_early(paying: Paying) -> None:
+    """Whether before a call or in the middle of one: the payment waits for the next process, and is not stuck."""
+    action = await paying.start()
+    paying.lnd.node.decide(action.id, Fate.HOLD)
+    driving = asyncio.create_task(paying.executor.drive(action.key))
+    await paying.lnd.wait_for("SendPaymentV2")
+    await paying.client.aclose()
+    for _ in range(7):  # more often than an unclassified exception is forgiven
+        result = await driving
+        assert result.outcome is Outcome.PARKED
+        assert isinstance(result.error, TransientError)
+        assert "UNAVAILABLE" in str(result.error)
+        driving = asyncio.create_task(paying.executor.drive(action.key))
+    await driving
+    paying.lnd.node.decide(action.id, Fate.SETTLE)
+    async with LndClient(paying.lnd.address, clock=paying.clock, patience=PATIENCE) as client:
+        result = await replace(paying, client=client).executor.drive(action.key, DriveMode.UNTIL_DONE)
+    assert result.outcome is Outcome.DONE
+    assert paying.lnd.node.settled == {action.id: 1}
+
+
+async def test_an_observer_hears_no_secret_and_no_id(paying: Paying, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spans and labels name services, methods and statuses; a stream that was read to its end went well."""
+    telemetry = Telemetry(monkeypatch)
+    async with LndClient(paying.lnd.address, clock=paying.clock, patience=PATIENCE) as client:
+        observed = replace(paying, client=client)
+        action = await observed.start()
+        assert (await observed.executor.drive(action.key)).outcome is Outcome.DONE
+    assert telemetry.calls == [("GetInfo", 0), ("GetInfo", 0), ("TrackPaymentV2", 5), ("SendPaymentV2", 0)]
+    assert {frozenset(labels) for _, _, labels in telemetry.records} == {
+        frozenset({"rpc.system", "rpc.service", "rpc.method", "rpc.grpc.status_code"})
+    }
+    preimage = paying.lnd.node.preimage(action.id)
+    for secret in (action.id, action.invoice, preimage, MACAROON, paying.lnd.node.pubkey, *action.inputs):
+        assert secret not in str(telemetry)
+
+
 async def test_a_payment_that_takes_long_is_left_and_looked_at_again(paying: Paying) -> None:
     """The stream is dropped when patience ends; the payment goes on."""
     action = await paying.start()
@@ -212,11 +279,68 @@ async def test_wrong_credentials_hold_the_coins_until_they_are_mended(paying: Pa
     assert (await paying.executor.drive(action.key)).outcome is Outcome.DONE
 
 
+@pytest.mark.parametrize("what", ["macaroon", "certificate", "host"])
+async def test_nothing_is_started_with_wrong_credentials(paying: Paying, what: str) -> None:
+    """One clear error, no action and no coin held; with the right ones the same call pays."""
+    right = paying.lnd.address
+    wrong = {
+        "macaroon": replace(right, macaroon=SecretStr("00ff")),
+        "certificate": replace(right, certificate=OTHER_CERTIFICATE),
+        "host": replace(right, target=right.target.replace("localhost", "0.0.0.0")),
+    }[what]
+    invoice = paying.lnd.node.invoice(21_000)
+    for address, is_right in ((wrong, False), (right, True)):
+        async with LndClient(address, clock=paying.clock, patience=PATIENCE) as client:
+            wallet = LightningWallet(paying.store, client, clock=paying.clock)
+            engine = Engine(paying.store, wallet, KINDS, clock=paying.clock)
+            if is_right:
+                payment_hash = await pay(engine, wallet, invoice)
+                assert (await engine.drive(LightningSend, payment_hash)).outcome is Outcome.DONE
+                continue
+            with pytest.raises(ConfigurationError, match="macaroon" if what == "macaroon" else "certificate") as caught:
+                await pay(engine, wallet, invoice)
+            assert "\n" not in str(caught.value)
+            assert await engine.operator.list_actions(kinds=[LightningSend.kind]) == []
+            assert await paying.balance() == (BALANCE, 0)
+    assert "SendPaymentV2" in paying.lnd.calls
+
+
+async def test_a_node_without_tls_or_none_at_all_may_come_yet(paying: Paying) -> None:
+    """Which of the two it is, no client can tell from a node that restarts: so it is asked again."""
+    server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with LndClient(replace(paying.lnd.address, target=f"localhost:{port}"), clock=paying.clock) as client:
+        with pytest.raises(TransientError, match="UNAVAILABLE"):
+            await client.identity()
+        server.close()
+        await server.wait_closed()
+        with pytest.raises(TransientError, match="UNAVAILABLE"):
+            await client.identity()
+
+
+@pytest.mark.parametrize(
+    ("details", "told"),
+    [
+        ("self-payments not allowed", "does not pay its own"),
+        ("invoice expired. Valid until 2030-01-01", "has expired"),
+        ("amount must be specified when paying a zero amount invoice", "no amount"),
+    ],
+)
+async def test_what_the_node_will_never_do_is_said_and_proves_nothing(paying: Paying, details: str, told: str) -> None:
+    """L-C5: the coins stay held until the invoice has expired for good."""
+    action = await paying.start()
+    paying.lnd.use(Mishap("SendPaymentV2", "refused", status=grpc.StatusCode.UNKNOWN, details=details))
+    result = await paying.executor.drive(action.key)
+    assert result.outcome is Outcome.PARKED
+    assert told in str(result.error)
+    assert (await paying.balance())[1] == 22_000
+
+
 async def test_a_node_that_is_not_ready(paying: Paying) -> None:
     for text, told in (
-        ("wallet locked, unlock it to enable full RPC access", "is locked"),
+        (LOCKED, "is locked"),
         ("waiting to start, RPC services not available", "starting up"),
-        ("the RPC server is in the process of starting up, but not yet ready to accept calls", "starting up"),
+        (STARTING, "starting up"),
     ):
         paying.lnd.unready = text
         with pytest.raises(TransientError, match=told):

@@ -161,12 +161,29 @@ async def test_an_order_of_somebody_else_is_waited_for_and_not_taken_for_ours() 
     assert sorted(books.cloud.there.values()) == [1, 1]
 
 
+async def test_a_droplet_that_is_busy_with_something_else_is_waited_for() -> None:
+    books = Books()
+    books.cloud.occupy(DROPLET, "resize")
+    assert await books.run() is Status.DONE
+    assert list(books.cloud.made.values()) == [1]
+
+
+async def test_a_snapshot_that_somebody_has_deleted_fails_the_saga() -> None:
+    """It does not wait for ever for what will never be listed."""
+    books = Books()
+    name = await name_of_backup()
+    listed = books.cloud._listed
+    books.cloud._listed = lambda: [one for one in listed() if one.name != name]  # type: ignore[method-assign]
+    assert await books.run() is Status.FAILED
+    assert books.cloud.made == {name: 1}
+
+
 async def test_an_action_that_was_adopted_wrongly_is_let_go_of() -> None:
     """Somebody orders one between our look and our order: it makes none of our name, so we look on."""
     books = Books()
     async with books.executor() as executor:
         wallet = books.world.wallet(Life(), executor.store)
-        original = wallet.digitalocean.snapshot_actions
+        original = wallet.digitalocean.actions_of
         looks: list[int] = []
 
         async def look(droplet_id: int) -> Sequence[object]:
@@ -176,7 +193,7 @@ async def test_an_action_that_was_adopted_wrongly_is_let_go_of() -> None:
                 books.order("theirs")
             return found
 
-        wallet.digitalocean.snapshot_actions = look  # type: ignore[method-assign, assignment]
+        wallet.digitalocean.actions_of = look  # type: ignore[method-assign, assignment]
         mine = Executor(executor.store, wallet, Registry([TakeBackup]), clock=books.world.clock)
         await mine.start(backup())
         await books.world.settle(mine)

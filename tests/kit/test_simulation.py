@@ -348,3 +348,20 @@ def test_the_command_refuses_what_it_cannot_do(arguments: list[str], capfd: pyte
         command.main(arguments)
     assert ended.value.code == 2
     assert "error: " in capfd.readouterr().err
+
+
+# A fleet
+
+
+class FleetWorld(BankWorld):
+    """The same bank, and processes that claim what they drive, each by its own clock."""
+
+    is_shared = True
+
+
+@pytest.mark.parametrize("name", sorted(SCENARIO))
+def test_a_fleet_stands_all_that_processes_stand(name: str) -> None:
+    """G2 to G5 with claims, leases and takeovers: crashes, lost answers, clocks that jump by thrice a lease."""
+    limits = Limits(most_turns=40_000)  # each look for what is due is a turn
+    report = simulate(SCENARIO[name].make, FleetWorld, seed=11, count=SAMPLE // 3, limits=limits)
+    assert report.is_ok, str(report)

@@ -30,7 +30,8 @@ from wallet_actions.coins import ActionKey
 from wallet_actions.errors import InvariantError, StoreUnavailableError
 from wallet_actions.events import Event
 from wallet_actions.outcome import DriveResult
-from wallet_actions.runner import Runner, Slots
+from wallet_actions.runner import Runner
+from wallet_actions.slots import Slots
 from wallet_actions_storage.memory import MemoryStore
 
 pytestmark = pytest.mark.anyio

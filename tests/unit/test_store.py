@@ -32,7 +32,7 @@ def test_what_is_no_url_is_told(url: str) -> None:
 
 
 def test_a_scheme_that_nobody_installed_is_told_with_those_that_are_there() -> None:
-    with pytest.raises(UsageError, match=r"no store is installed for oracle:// .*memory, sqlite"):
+    with pytest.raises(UsageError, match=r"no store is installed for oracle:// .*memory, postgres, postgresql, sqlite"):
         open_store("oracle://db")
 
 

@@ -4,8 +4,9 @@ A mint that has just come back from a crash, or that answers from a copy which l
 not so (L-P6). Such an answer parks the action; the count of them is in its phase, so it survives a restart, and an
 outage in between does not make the next answer more credible.
 
-Coins that a mint calls pending are another matter: only the mint can end that. One that died in the act holds them for
-ever, so after a while the action is stuck, its coins kept apart, until a person asks it to look again (L-C7).
+Coins or quotes that a mint calls pending are another matter: only the mint can end that. One that died in the act holds
+them for ever, so after a while the action is stuck, its coins kept apart, until a person asks it to look again (L-C7).
+The same is true where it goes on refusing what cannot be done in another way.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class DoubtfulPhase(Phase):
 
 
 class HeldPhase(DoubtfulPhase):
-    """A phase in which the mint may hold coins of the action as pending.
+    """A phase in which the mint may hold coins or quotes of the action as pending, or refuse them without end.
 
     Attributes:
         held_since: when it was first seen to, without a break.
@@ -65,7 +66,7 @@ def doubted(action: ActionT, reason: str, ending: EndingT) -> Park[ActionT] | En
 
 
 def held(action: ActionT, reason: str, now: datetime) -> Park[ActionT]:
-    """Look again later at coins that the mint holds as pending, or of which it says what cannot be.
+    """Look again later at what the mint holds as pending or goes on refusing, or of which it says what cannot be.
 
     Args:
         action: in a `HeldPhase`.
@@ -78,9 +79,17 @@ def held(action: ActionT, reason: str, now: datetime) -> Park[ActionT]:
     if now - since >= PATIENCE:
         raise InvariantError(
             f"stuck at the mint: {reason} (since {since:%Y-%m-%d %H:%M} UTC). Only its operator can end that. "
-            "The coins are kept apart; retry the action to look again",
+            "Nothing is given up, and its coins are kept apart; retry the action to look again",
             rule="stuck at the mint",
         )
     again = type(phase).model_validate({**phase.__dict__, "held_since": since})
     delay = min(max((now - since) / 4, SHORTEST_LOOK), LONGEST_LOOK)
     return Park(action.at(again), wake_after=delay, error=TransientError(reason))
+
+
+def not_held(action: ActionT) -> ActionT:
+    """The action, with what the mint held or refused forgotten: since then it has said something else, or nothing."""
+    phase = action.phase
+    if not isinstance(phase, HeldPhase) or phase.held_since is None:
+        return action
+    return action.at(type(phase).model_validate({**phase.__dict__, "held_since": None}))

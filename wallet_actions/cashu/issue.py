@@ -9,6 +9,9 @@ so the outputs are known whatever happens to the answer (L-S6, L-P1). Once the r
 at its word: the quote is read, then the signatures are asked for (NUT-09), and only a quote that was issued without all
 of our outputs being signed is a failure (L-C6, L-P2), when the mint says so again and again.
 
+A quote that is paid is never given up. One that its mint calls pending for an hour, or for which it takes neither of
+our signatures, is stuck: a person is told, and the action looks again when it is retried or the app starts anew.
+
 "Expired" is a day after the quote's end, by the device's clock and by the mint's, and after one more look at it.
 """
 
@@ -22,13 +25,14 @@ from pydantic import AwareDatetime, BaseModel, SecretStr
 
 from wallet_actions.action import PERSISTED, Action, Phase, Upgrade
 from wallet_actions.cashu.amounts import split
-from wallet_actions.cashu.doubt import DoubtfulPhase, doubted
+from wallet_actions.cashu.doubt import DoubtfulPhase, HeldPhase, doubted, held, not_held
 from wallet_actions.cashu.errors import MintError
 from wallet_actions.cashu.facts import TransactionState, transaction_fact
 from wallet_actions.cashu.mint_quotes import (
     DLEQ,
     OUTPUTS_USED,
     RESTORE,
+    SIGNATURE_INVALID,
     Claim,
     ask,
     have_signed,
@@ -42,14 +46,16 @@ from wallet_actions.cashu.proofs import Amount, BlindSignature, coin_of
 from wallet_actions.cashu.quotes import MintQuoteState
 from wallet_actions.cashu.wallet import CashuWallet, moment, public_id
 from wallet_actions.errors import RejectedError, TransientError
-from wallet_actions.transition import Changes, Done, Failed, Next, Park, Transition
+from wallet_actions.transition import Changes, Done, Failed, Failure, Next, Park, Transition
 
 EXPIRY_GRACE = timedelta(days=1)
 GIVE_UP_AFTER = timedelta(days=7)
 SHORTEST_POLL, LONGEST_POLL = timedelta(seconds=1), timedelta(minutes=1)
 LONGEST_POLL_EXPIRED = timedelta(hours=1)
-HASTY_PLANS = 3
+HASTY_PLANS, MOST_PLANS = 3, 8
 ISSUED_ELSEWHERE = "the quote was issued to another wallet"
+UNSIGNED = "it calls the quote pending, and has signed nothing for it"
+UNVERIFIED = "it takes none of the wallet's signatures for the quote, which is paid (NUT-20)"
 
 
 class Unpaid(DoubtfulPhase):
@@ -68,7 +74,7 @@ class SecretsPrepared(Phase):
     earlier: tuple[OutputPlan, ...] = ()
 
 
-class MintRequested(DoubtfulPhase):
+class MintRequested(HeldPhase):
     """The request may have reached the mint. Attributes as in `SecretsPrepared`."""
 
     plan: OutputPlan
@@ -86,7 +92,7 @@ class Issued(BaseModel):
 
 
 class Issue(
-    Action[CashuWallet, Unpaid | SecretsPrepared | MintRequested, Issued], kind="cashu_issue", schema_version=2
+    Action[CashuWallet, Unpaid | SecretsPrepared | MintRequested, Issued], kind="cashu_issue", schema_version=3
 ):
     """Turn a paid quote of a mint into coins.
 
@@ -100,7 +106,10 @@ class Issue(
         key_counter: of the key that the quote is locked to (NUT-20); None where it is not.
     """
 
-    upgrades: ClassVar[Mapping[int, Upgrade]] = {1: lambda state: {**state, "key_counter": None}}
+    upgrades: ClassVar[Mapping[int, Upgrade]] = {
+        1: lambda state: {**state, "key_counter": None},
+        2: lambda state: state,  # `held_since` of a request begins as None
+    }
 
     mint: str
     unit: str
@@ -159,6 +168,10 @@ class Issue(
         delay = min(max(wallet.clock.now() - self.asked_at, SHORTEST_POLL), LONGEST_POLL)
         return Park(self, wake_after=delay, error=TransientError(str(error)))
 
+    async def on_retry(self, wallet: CashuWallet, failure: Failure) -> Transition[Self, Issued]:
+        """A mint that could not be asked has not held the quote without a break."""
+        return Park(not_held(self), wake_after=failure.delay, error=failure.error)
+
     async def on_cancel(self, wallet: CashuWallet) -> Transition[Self, Issued] | None:
         """Only an unpaid quote can be given up; the invoice must not be paid any more then."""
         if not isinstance(self.phase, Unpaid):
@@ -187,7 +200,7 @@ class Issue(
             ):
                 return Failed("the invoice expired unpaid", changes=self._outcome(TransactionState.EXPIRED))
             case _:
-                is_expired = self.expires_at is not None and now > self.expires_at
+                is_expired = now > (self.expires_at or self.asked_at + EXPIRY_GRACE)
                 longest = LONGEST_POLL_EXPIRED if is_expired else LONGEST_POLL
                 return Park(self, wake_after=min(max((now - self.asked_at) / 10, SHORTEST_POLL), longest))
 
@@ -230,10 +243,14 @@ class Issue(
                 return done if quote.state is MintQuoteState.ISSUED else doubted(self, "the mint is signing", done)
         if quote.state is MintQuoteState.ISSUED:
             return self._issued_elsewhere()
+        if quote.state is MintQuoteState.PENDING:
+            return held(self, UNSIGNED, wallet.clock.now())
         if quote.state is MintQuoteState.PAID and isinstance(error, MintError):
             replanned = await self._replan(wallet, plan, earlier, error)
             if replanned is not None:
                 return replanned
+            if error.code == SIGNATURE_INVALID:
+                return held(self, f"{UNVERIFIED}: {error}", wallet.clock.now())
         raise TransientError(
             f"the mint has not issued yet: {error}", retry_after=getattr(error, "retry_after", None)
         ) from error
@@ -244,18 +261,22 @@ class Issue(
         """Other outputs, where these will never be signed: a keyset was retired, or a counter was used before.
 
         The quote still holds the money. The refused outputs stay on the list, since a late copy of the request may yet
-        have them signed.
+        have them signed. A mint that calls all of them used, which it has not signed, is given the last ones again:
+        each plan takes counters, and a long row of unused ones hides from a restore what comes after.
         """
         if refusal.code in OUTPUTS_USED:
             await wallet.skip_used(self.mint, plan.keyset_id)
+            if len(earlier) >= MOST_PLANS:
+                return None
         elif await wallet.mint(self.mint).is_in_use(plan.keyset_id):
             # Mints differ in the code that they give for a retired keyset, so the list of keysets is what counts.
             return None
-        moved = self.at(SecretsPrepared(plan=await self._plan(wallet), earlier=(plan, *earlier)))
+        moved = self.at(SecretsPrepared(plan=await self._plan(wallet), earlier=(plan, *earlier)[:MOST_PLANS]))
         if len(earlier) < HASTY_PLANS:
             return Next(moved)
         # A mint that refuses whatever it is given is not asked in a hot loop (L-D8).
-        return Park(moved, wake_after=self.retry.delay(len(earlier)), error=TransientError(str(refusal)))
+        delay = self.retry.delay(len(earlier)) if len(earlier) < MOST_PLANS else LONGEST_POLL_EXPIRED
+        return Park(moved, wake_after=delay, error=TransientError(str(refusal)))
 
     def _issued_elsewhere(self) -> Transition[Self, Issued]:
         return doubted(self, ISSUED_ELSEWHERE, Failed(ISSUED_ELSEWHERE, changes=self._outcome(TransactionState.FAILED)))

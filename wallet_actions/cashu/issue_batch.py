@@ -16,17 +16,17 @@ although it was paid.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from datetime import datetime, timedelta
 from enum import Enum, auto
-from typing import Any, Self, assert_never
+from typing import Any, ClassVar, Self, assert_never
 
 from pydantic import AwareDatetime, SecretStr
 
-from wallet_actions.action import Action
+from wallet_actions.action import Action, Upgrade
 from wallet_actions.cashu.amounts import split
-from wallet_actions.cashu.doubt import doubted
+from wallet_actions.cashu.doubt import doubted, held
 from wallet_actions.cashu.errors import MintError, WrongQuoteError
 from wallet_actions.cashu.facts import TransactionState, transaction_fact
 from wallet_actions.cashu.issue import (
@@ -36,13 +36,17 @@ from wallet_actions.cashu.issue import (
     ISSUED_ELSEWHERE,
     LONGEST_POLL,
     LONGEST_POLL_EXPIRED,
+    MOST_PLANS,
     SHORTEST_POLL,
+    UNSIGNED,
+    UNVERIFIED,
 )
 from wallet_actions.cashu.issue_batch_phases import BatchRequest, IssuedBatch, MintRequested, Offer, Unpaid
 from wallet_actions.cashu.mint_quotes import (
     DLEQ,
     OUTPUTS_USED,
     RESTORE,
+    SIGNATURE_INVALID,
     Claim,
     ask,
     have_signed,
@@ -62,7 +66,7 @@ from wallet_actions.transition import Changes, Done, Failed, Failure, Next, Park
 TOGETHER = timedelta(minutes=10)
 
 
-class IssueBatch(Action[CashuWallet, Unpaid | MintRequested, IssuedBatch], kind="cashu_issue_batch"):
+class IssueBatch(Action[CashuWallet, Unpaid | MintRequested, IssuedBatch], kind="cashu_issue_batch", schema_version=2):
     """Turn several quotes of a mint into coins, as far as they are paid.
 
     Attributes:
@@ -70,6 +74,8 @@ class IssueBatch(Action[CashuWallet, Unpaid | MintRequested, IssuedBatch], kind=
         offers: the quotes.
         asked_at: when they were made.
     """
+
+    upgrades: ClassVar[Mapping[int, Upgrade]] = {1: lambda state: state}  # `held_since` of a request begins as None
 
     mint: str
     unit: str
@@ -254,6 +260,10 @@ class IssueBatch(Action[CashuWallet, Unpaid | MintRequested, IssuedBatch], kind=
             others = await self._replan(wallet, phase, request, error) or await self._divide(wallet, phase, request)
             if others is not None:
                 return others
+        reason = _deadlock(states, error)
+        # While there are others to see to, this one steps back behind them.
+        if reason is not None and len(phase.requests) == 1 and not phase.waiting:
+            return held(self, reason, wallet.clock.now())
         raise TransientError(
             f"the mint has not issued yet: {error}", retry_after=getattr(error, "retry_after", None)
         ) from error
@@ -264,14 +274,17 @@ class IssueBatch(Action[CashuWallet, Unpaid | MintRequested, IssuedBatch], kind=
         """Other outputs, where these will never be signed: a keyset was retired, or a counter was used before."""
         if refusal.code in OUTPUTS_USED:
             await wallet.skip_used(self.mint, request.plan.keyset_id)
+            if len(request.earlier) >= MOST_PLANS:
+                return None
         elif await wallet.mint(self.mint).is_in_use(request.plan.keyset_id):
             return None
-        again = await self._planned(wallet, request.places, (request.plan, *request.earlier))
+        again = await self._planned(wallet, request.places, (request.plan, *request.earlier)[:MOST_PLANS])
         moved = self._on(phase.waiting, (again, *phase.requests[1:]), phase.issued)
         if len(request.earlier) < HASTY_PLANS or not isinstance(moved, Next):
             return moved
         # A mint that refuses whatever it is given is not asked in a hot loop (L-D8).
-        delay = self.retry.delay(len(request.earlier))
+        has_room = len(request.earlier) < MOST_PLANS
+        delay = self.retry.delay(len(request.earlier)) if has_room else LONGEST_POLL_EXPIRED
         return Park(moved.action, wake_after=delay, error=TransientError(str(refusal)))
 
     async def _divide(
@@ -363,6 +376,15 @@ class _Standing(Enum):
     LIVE = auto()
     OVER = auto()
     GONE = auto()
+
+
+def _deadlock(states: Set[MintQuoteState | None], error: MintError | TransientError) -> str | None:
+    """What no repetition gets around, for the user; see `Issue`."""
+    if MintQuoteState.PENDING in states:
+        return UNSIGNED
+    if isinstance(error, MintError) and error.code == SIGNATURE_INVALID:
+        return f"{UNVERIFIED}: {error}"
+    return None
 
 
 def _groups(places: Sequence[int], most: int) -> list[Sequence[int]]:

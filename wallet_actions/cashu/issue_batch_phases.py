@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import AwareDatetime, BaseModel, SecretStr
 
 from wallet_actions.action import PERSISTED
-from wallet_actions.cashu.doubt import DoubtfulPhase
+from wallet_actions.cashu.doubt import DoubtfulPhase, HeldPhase
 from wallet_actions.cashu.plan import OutputPlan
 from wallet_actions.cashu.proofs import Amount
 
@@ -56,7 +56,7 @@ class Unpaid(BatchPhase):
     """Some quotes wait to be paid."""
 
 
-class MintRequested(BatchPhase):
+class MintRequested(BatchPhase, HeldPhase):
     """The first of the requests may have reached the mint."""
 
 

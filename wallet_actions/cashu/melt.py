@@ -48,7 +48,7 @@ CHECK, RESTORE, DLEQ = 7, 9, 12  # the parts of the protocol that proof, a lost 
 PAYMENT_FAILED = 20004
 OUTPUTS_USED = frozenset({11003, 11004})  # signed, or about to be signed, for another request
 SHORTEST_POLL, LONGEST_POLL = timedelta(seconds=1), timedelta(minutes=1)
-MOST_PLANS = 2
+MOST_PLANS, MOST_SWAPS = 2, 8
 
 
 class Melt(
@@ -326,7 +326,7 @@ class Melt(
                 fee = self.input_total - sum(coin.amount for coin in coins)
                 changes = self._outcome(TransactionState.FAILED, fee=fee, add=coins, spend=self.inputs)
                 return Failed(phase.reason, changes=changes)
-            case OtherOutputs():
+            case OtherOutputs() if len(phase.earlier_swaps) < MOST_SWAPS:
                 return await self._failed(wallet, proofs, phase.reason, refused=(phase.swap, *phase.earlier_swaps))
         # The request has arrived late, or somebody else has the coins: the quote tells which.
         quote = await self._quote(wallet)
@@ -339,7 +339,7 @@ class Melt(
                 return held(self, reason, wallet.clock.now())
             case Refused(spent=spent) if spent:
                 return self._spent_elsewhere(phase.reason, spent)
-            case Refused(reason=reason):
+            case Refused(reason=reason) | OtherOutputs(reason=reason):
                 ending = Failed(phase.reason, changes=self._outcome(TransactionState.FAILED))
                 return doubted(self, f"the coins could not be swapped: {reason}", ending)
 

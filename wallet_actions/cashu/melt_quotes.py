@@ -10,7 +10,8 @@ from wallet_actions.cashu.quotes import MeltQuote
 
 FEE_ALWAYS_ACCEPTED, FEE_SHARE_ACCEPTED = 100, 10  # in the unit; one in so many of the amount
 
-_INVOICE: Final = re.compile(r"ln[a-z]+?(?:(\d+)([munp]?))?1[ac-hj-np-z02-9]+")
+_INVOICE: Final = re.compile(r"ln[a-z]+?(?:([0-9]+)([munp]?))?1[ac-hj-np-z02-9]+")
+_MOST_DIGITS: Final = 30  # more than all money there is; Python does not read any number of them
 _PICO: Final = {"": 10**12, "m": 10**9, "u": 10**6, "n": 10**3, "p": 1}  # of a bitcoin
 _PICO_OF_MSAT: Final = 10
 _MSAT_OF_UNIT: Final = {"sat": 1_000, "msat": 1}
@@ -24,7 +25,7 @@ def invoice_msat(request: str) -> int | None:
     written = _INVOICE.fullmatch(request.lower())
     if written is None or written[1] is None:
         return None
-    return -(-int(written[1]) * _PICO[written[2]] // _PICO_OF_MSAT)
+    return -(-int(written[1][:_MOST_DIGITS]) * _PICO[written[2]] // _PICO_OF_MSAT)
 
 
 def require_amount(quote: MeltQuote, request: str, unit: str, partial_msat: int | None = None) -> None:

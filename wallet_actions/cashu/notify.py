@@ -93,6 +93,7 @@ class Watch:
         client: stays open as long as the watch does.
         ids: `Y`s or quote ids, at most `MAX_WATCHED`.
         deadline: for the whole watch.
+        asks: whether to ask the mint too. Otherwise it only listens, and tells nothing where there is no websocket.
         connect: opens websockets; by default the package `websockets` does, and only for a client that connects by
             itself: what goes through a proxy must not go around it.
 
@@ -108,6 +109,7 @@ class Watch:
         ids: Sequence[str],
         *,
         deadline: timedelta,
+        asks: bool = True,
         clock: Clock | None = None,
         connect: Connect | None = None,
     ) -> None:
@@ -124,7 +126,8 @@ class Watch:
         self._heard: set[str] = set()
         self._is_listening = False
         self._news = asyncio.Event()
-        self._poll_at_s = self._clock.monotonic()
+        self._asks = asks
+        self._poll_at_s = self._clock.monotonic() if asks else self._ends_at_s
         self._failures = 0
         self._listener: asyncio.Task[None] | None = None
 
@@ -214,7 +217,8 @@ class Watch:
             finally:
                 self._is_listening = False
                 # It may be long until the next poll that was planned with the socket in mind.
-                self._poll_at_s = min(self._poll_at_s, self._clock.monotonic() + POLL.total_seconds())
+                if self._asks:
+                    self._poll_at_s = min(self._poll_at_s, self._clock.monotonic() + POLL.total_seconds())
                 self._news.set()
             if self._clock.monotonic() - began_s >= LONGEST_RECONNECT.total_seconds():
                 delay = FIRST_RECONNECT

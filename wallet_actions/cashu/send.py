@@ -11,6 +11,10 @@ Coins that fit are handed out as they are, without a request. Otherwise a swap m
 before the request leaves, and one write takes the new coins in, holds those of the token, and gives up the inputs
 (L-C4, L-C7). From then on the token does not change, and only a person's request takes it back (L-C8): by a swap of
 the coins that are still unspent, a race that the payee may win. Where the token is locked, that takes a key of ours.
+If the mint goes on refusing that, the action is stuck and a person is told; the payee can claim the token meanwhile.
+
+That a token was claimed is believed at once, other than an end to the wallet's loss (`doubt`): it is what was wanted,
+and the token is the payee's once it is out. A mint that is wrong about it takes away the choice to ask for it back.
 
 What a cancel request means depends on how far it is. Before anything was sent, the coins are free again. While the swap
 is under way, it is carried through, since only that tells how it ended, and its coins are kept. Coins that would then
@@ -334,7 +338,7 @@ class Send(Action[CashuWallet, ProofsReserved | SwapRequested | TokenCreated | R
             case Swapped(plan=plan, kept=kept):
                 made = next(one for one in (attempt, *phase.earlier) if one.plan == plan)
                 return await self._taken_back(wallet, phase, made, kept)
-            case OtherOutputs(reason=reason):
+            case OtherOutputs(reason=reason) if len(phase.earlier) < MOST_PLANS:
                 return await self._try_again(wallet, phase, spent=(), reason=reason)
             case Refused(reason=reason, spent=spent) if len(spent) == len(attempt.inputs):
                 return doubted(self, reason, self._claimed(phase, self.amount, phase.fee))
@@ -343,8 +347,9 @@ class Send(Action[CashuWallet, ProofsReserved | SwapRequested | TokenCreated | R
                 if isinstance(believed, Park):
                     return believed
                 return await self._try_again(wallet, phase, spent=spent, reason=reason)
-            case Refused(reason=reason):
-                raise TransientError(reason)  # it is still the payee's to claim, so there is nothing to end it with
+            case Refused(reason=reason) | OtherOutputs(reason=reason):
+                # It is still the payee's to claim, so there is nothing to end it with.
+                return held(self, f"it does not take the token back: {reason}", now)
             case HeldAtMint(reason=reason):
                 return held(self, reason, now)
             case _ as unreachable:

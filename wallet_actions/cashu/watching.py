@@ -4,8 +4,8 @@ Every such action asks its mint by itself, ever more rarely; that alone is enoug
 a watcher listens beside that: one connection for all coins of a mint, one for all its quotes. It proves nothing and
 writes nothing: it wakes the action, which looks for itself. So whatever breaks here costs time and nothing else.
 
-Payments under way (`Melt`) are not watched. Their mints move them on when they are asked, which the action does every
-minute at least; to ask beside it would be a race that makes some mints sign the change twice.
+Of payments under way (`Melt`) it is only listened, and nothing asked: some mints move a payment on when they are asked
+for it, which the action does every minute at least, and two that ask at the same time have them sign the change twice.
 """
 
 from __future__ import annotations
@@ -22,10 +22,14 @@ import anyio
 from anyio.abc import TaskGroup
 
 from wallet_actions.action import Action
+from wallet_actions.cashu import issue_batch_phases as batch
 from wallet_actions.cashu.answers import SpendState, State
 from wallet_actions.cashu.issue import Issue, Unpaid
+from wallet_actions.cashu.issue_batch import IssueBatch
+from wallet_actions.cashu.melt import Melt
+from wallet_actions.cashu.melt_phases import PaymentPending
 from wallet_actions.cashu.notify import MAX_WATCHED, Change, Connect, Topic, Watch
-from wallet_actions.cashu.quotes import MintQuoteState
+from wallet_actions.cashu.quotes import MeltQuote, MeltQuoteState, MintQuoteState
 from wallet_actions.cashu.send import Send
 from wallet_actions.cashu.sending import TokenCreated
 from wallet_actions.cashu.wallet import CashuWallet
@@ -52,7 +56,12 @@ LOOKS: Final = tuple(timedelta(seconds=seconds) for seconds in (0.1, 1, 5, 30))
 """How long after the news, and then after one another, an action looks: mints tell of a claim before they note it."""
 
 _AGAIN: Final = RetryPolicy()
-_WAITING: Final = {Send.kind: TokenCreated.tag, Issue.kind: Unpaid.tag}
+_WAITING: Final = {
+    Send.kind: TokenCreated.tag,
+    Issue.kind: Unpaid.tag,
+    IssueBatch.kind: batch.Unpaid.tag,
+    Melt.kind: PaymentPending.tag,
+}
 _PAID: Final = frozenset({MintQuoteState.PAID, MintQuoteState.ISSUED})
 _PARKED: Final = frozenset({EventKind.PARKED, EventKind.RETRIED})
 
@@ -247,6 +256,7 @@ class Watcher:
             deadline=WATCHED_FOR,
             clock=self._clock,
             connect=self._connect,
+            asks=feed.topic is not Topic.MELT_QUOTES,
         )
         async with _closed_at_any_rate(watch), anyio.create_task_group() as own:
             own.start_soon(self._wait_for_others, changed, own)
@@ -280,11 +290,17 @@ def _waits_for(action: Action[Any, Any, Any]) -> tuple[Feed, tuple[str, ...]] | 
             return Feed(mint, Topic.COINS), coins
         case Issue(mint=mint, quote=quote, phase=Unpaid()):
             return Feed(mint, Topic.MINT_QUOTES), (quote.get_secret_value(),)
+        case IssueBatch(mint=mint, offers=offers, phase=batch.Unpaid(waiting=waiting)):
+            return Feed(mint, Topic.MINT_QUOTES), tuple(offers[place].quote.get_secret_value() for place in waiting)
+        case Melt(mint=mint, quote=quote, phase=PaymentPending()):
+            return Feed(mint, Topic.MELT_QUOTES), (quote.get_secret_value(),)
         case _:
             return None
 
 
 def _is_news(change: Change) -> bool:
+    if isinstance(change, MeltQuote):
+        return change.state is not MeltQuoteState.PENDING
     return change.state is SpendState.SPENT or change.state in _PAID
 
 

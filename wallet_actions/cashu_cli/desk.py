@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
+import shlex
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -15,7 +17,7 @@ from wallet_actions.action import Action
 from wallet_actions.cashu import Cashu
 from wallet_actions.cashu.transport import normalize_mint_url
 from wallet_actions.cashu_cli.failures import PENDING, StillUnderWayError, operation_name, told
-from wallet_actions.cashu_cli.home import MINT_VARIABLE, Home
+from wallet_actions.cashu_cli.home import DB_VARIABLE, DEFAULT_DB, MINT_VARIABLE, Home
 from wallet_actions.cashu_cli.waiting import Display, showing
 from wallet_actions.checkpoint import Checkpoint, Status
 from wallet_actions.coins import ActionKey
@@ -48,10 +50,13 @@ class Desk:
 
     Attributes:
         home: the wallet's place.
+        db_option: what names it in a command that the user is told to give; empty where that is not needed.
     """
 
     def __init__(self, db: str, seed_file: str | None, *, as_json: bool) -> None:
         self.home = Home.of(db, seed_file)
+        is_usual = db == os.environ.get(DB_VARIABLE, DEFAULT_DB)
+        self.db_option = "" if is_usual else f" --db {shlex.quote(db)}"
         self.as_json = as_json
         self._mint: str | None = None
         self._if_interrupted = INTERRUPTED
@@ -138,6 +143,7 @@ class Desk:
             WalletActionError: as `ending`.
         """
         name = f"{operation_name(key.kind)} {key.id}"
+        again = f"{again}{self.db_option}"
         self._if_interrupted = f"interrupted; {name} goes on with the next command: `{again}`"
         checkpoint = await cashu.engine.store.load(key)
         phase = "" if checkpoint is None else checkpoint.phase

@@ -95,7 +95,7 @@ def init(
             }
         )
     else:
-        _print(home, phrase, url)
+        _print(desk, phrase, url)
 
 
 def _mint(url: str) -> str:
@@ -149,7 +149,8 @@ def _seed(words: str) -> Seed:
         raise NoPhraseError(str(error)) from None
 
 
-def _print(home: Home, phrase: _Phrase, url: str | None) -> None:
+def _print(desk: Desk, phrase: _Phrase, url: str | None) -> None:
+    home = desk.home
     say(f"The wallet is at {home.db}.")
     if phrase.is_shown:
         say()
@@ -168,4 +169,4 @@ def _print(home: Home, phrase: _Phrase, url: str | None) -> None:
     if url is not None:
         say(f"The mint is {url} where none is named.")
     if phrase.is_used:
-        say("If there are coins of this phrase, bring them back: wallet-actions cashu restore")
+        say(f"If there are coins of this phrase, bring them back: wallet-actions cashu restore{desk.db_option}")

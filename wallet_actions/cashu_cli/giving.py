@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+import asyncio
+import contextlib
+from datetime import datetime, timedelta
 from typing import Annotated
 
 import typer
 
 from wallet_actions.cashu import Cashu
 from wallet_actions.cashu.conditions import Condition, hash_lock, pay_to_key
-from wallet_actions.cashu.send import Send
-from wallet_actions.cashu.sending import Sent
+from wallet_actions.cashu.send import NOT_WORTH_IT, Send
+from wallet_actions.cashu.sending import Sent, TokenCreated
 from wallet_actions.cashu.tokens import TokenVersion
 from wallet_actions.cashu_cli.desk import Desk, find
 from wallet_actions.cashu_cli.failures import OperationError
@@ -32,6 +34,9 @@ from wallet_actions.coins import ActionKey
 from wallet_actions.errors import ActionFailedError
 from wallet_actions.ops.terminal import say
 from wallet_actions.ops.text import parse_age
+
+TAKEN_BACK = "taken back"
+LOOK = timedelta(seconds=1)
 
 
 def moment(text: str) -> datetime:
@@ -170,7 +175,7 @@ def _tell_sent(desk: Desk, id: str, sent: Sent) -> None:
 
 
 def _revoke(desk: Desk, id: str, *, patience: TimeoutOption) -> None:
-    async def work() -> tuple[str, Sent | None]:
+    async def work() -> tuple[str, Sent | str]:
         async with desk.wallet() as cashu:
             checkpoint = await find(cashu, (Send.kind,), id)
             if checkpoint.status.is_terminal:
@@ -178,25 +183,31 @@ def _revoke(desk: Desk, id: str, *, patience: TimeoutOption) -> None:
                 raise OperationError(f"send {checkpoint.id} is {ended} already; there is nothing to take back")
             return checkpoint.id, await _taken_back(desk, cashu, checkpoint.key, patience=patience)
 
-    name, claimed = desk.run(work())
+    name, ended = desk.run(work())
     if desk.as_json:
-        desk.line({"id": name, "state": "revoked" if claimed is None else "done"})
-    elif claimed is None:
-        say("taken back")
-    if claimed is not None:
-        raise OperationError(f"send {name} was claimed first: {claimed.amount} {claimed.unit}")
+        desk.line({"id": name, "state": "done" if isinstance(ended, Sent) else "revoked"})
+    elif not isinstance(ended, Sent):
+        say(ended)
+    if isinstance(ended, Sent):
+        raise OperationError(f"send {name} was claimed first: {ended.amount} {ended.unit}")
 
 
-async def _taken_back(desk: Desk, cashu: Cashu, key: ActionKey, *, patience: TimeoutOption) -> Sent | None:
-    """None once it is; what was claimed, where somebody was faster."""
+async def _taken_back(desk: Desk, cashu: Cashu, key: ActionKey, *, patience: TimeoutOption) -> Sent | str:
+    """How it was, once it is; or what was claimed, where somebody was faster."""
 
     async def asked() -> Sent:
         await cashu.revoke(key.id)
-        return await cashu.claimed(key.id)
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK.total_seconds()):
+                    return await cashu.claimed(key.id)
+            checkpoint = await cashu.engine.store.load(key)
+            if checkpoint is not None and checkpoint.phase == TokenCreated.tag:
+                raise OperationError(f"{NOT_WORTH_IT}; the token stays out, and can be claimed")
 
     try:
         return await desk.until(cashu, key, lambda _: asked(), patience=patience)
     except ActionFailedError as error:
         if error.status is not Status.CANCELLED:
             raise
-        return None
+        return TAKEN_BACK if error.error is None else error.error.message

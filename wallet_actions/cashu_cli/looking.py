@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Annotated, Any
@@ -11,27 +12,31 @@ import typer
 from wallet_actions.cashu import Cashu
 from wallet_actions.cashu.facts import Transaction, TransactionState
 from wallet_actions.cashu.send import Send
-from wallet_actions.cashu.sending import TokenCreated
+from wallet_actions.cashu_cli.advice import state_of, waits_for
 from wallet_actions.cashu_cli.desk import UNFINISHED, Desk, find
 from wallet_actions.cashu_cli.failures import NAMES, OperationError, operation_name
 from wallet_actions.cashu_cli.home import DEFAULT_DB
-from wallet_actions.cashu_cli.options import DbOption, JsonOption, QrOption, SeedFileOption
+from wallet_actions.cashu_cli.options import DbOption, JsonOption, OnlyMintOption, QrOption, SeedFileOption
 from wallet_actions.cashu_cli.qr import show_qr
 from wallet_actions.checkpoint import Checkpoint
 from wallet_actions.clock import SystemClock
 from wallet_actions.coins import Balance
 from wallet_actions.ops.records import error_record, time_record
 from wallet_actions.ops.terminal import emit, grid, say
-from wallet_actions.ops.text import error_text, local, span, wake_text
+from wallet_actions.ops.text import local, span, wake_text
 
-CREATED = TokenCreated.tag
 TOKEN_PATIENCE = timedelta(seconds=30)
 """How long to wait for a token that a crash kept from being made."""
 
-SHOWN_COUNTERPART = 24
+SHOWN_ID, SHOWN_COUNTERPART = 16, 16
 
 
-def balance(db: DbOption = DEFAULT_DB, seed_file: SeedFileOption = None, as_json: JsonOption = False) -> None:
+def balance(
+    mint: OnlyMintOption = None,
+    db: DbOption = DEFAULT_DB,
+    seed_file: SeedFileOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Show what there is, by mint and unit.
 
     Spendable is free; held is what operations under way have set aside, tokens that nobody has claimed yet among it.
@@ -42,7 +47,7 @@ def balance(db: DbOption = DEFAULT_DB, seed_file: SeedFileOption = None, as_json
 
     async def work() -> Sequence[Balance]:
         async with desk.wallet() as cashu:
-            return await cashu.balances()
+            return await cashu.balances(_only(desk, mint))
 
     balances = desk.run(work())
     if as_json:
@@ -70,6 +75,7 @@ def pending(
             "--token", metavar="ID", help="Print the token of a send that nobody has claimed yet.", show_default=False
         ),
     ] = None,
+    mint: OnlyMintOption = None,
     qr: QrOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -78,8 +84,10 @@ def pending(
     Also tokens that nobody has claimed: `pending --token ID` shows one again, `send --revoke ID` takes it back. An id
     may be shortened to its first characters.
 
-    JSON: {pending: [{operation, id, state, status, amount, unit, mint, since, wake_at, error: {type, message} or
-    null}]}; with --token {id, token}.
+    Tells of each what it waits for, and what to do about it.
+
+    JSON: {pending: [{operation, id, state, status, amount, unit, mint, since, wake_at, error: {type, message} or null,
+    waits_for: a sentence for the user}]}; with --token {id, token}.
     """
     desk = Desk(db, seed_file, as_json=as_json)
     if token is not None:
@@ -90,7 +98,8 @@ def pending(
         async with desk.wallet() as cashu:
             return await _under_way(cashu)
 
-    found = desk.run(work())
+    only = _only(desk, mint)
+    found = [(checkpoint, row) for checkpoint, row in desk.run(work()) if only in (None, row and row.mint)]
     if as_json:
         emit({"pending": [_pending_record(checkpoint, row) for checkpoint, row in found]})
     elif not found:
@@ -146,6 +155,7 @@ def _pending_record(checkpoint: Checkpoint, row: Transaction | None) -> dict[str
         "since": time_record(checkpoint.created_at),
         "wake_at": time_record(checkpoint.wake_at),
         "error": error_record(checkpoint.error),
+        "waits_for": waits_for(checkpoint),
     }
 
 
@@ -154,23 +164,24 @@ def _print_pending(found: Sequence[tuple[Checkpoint, Transaction | None]]) -> No
     rows = [
         (
             operation_name(checkpoint.kind),
-            checkpoint.id,
+            checkpoint.id[:SHOWN_ID],
             "" if row is None else f"{row.amount} {row.unit}",
-            "unclaimed" if checkpoint.phase == CREATED else checkpoint.phase.replace("_", " "),
+            state_of(checkpoint),
             span(now - checkpoint.created_at),
-            wake_text(checkpoint, now, frozenset()) or checkpoint.status.value,
+            wake_text(checkpoint, now, frozenset()),
         )
         for checkpoint, row in found
     ]
-    grid(("OPERATION", "ID", "AMOUNT", "STATE", "AGE", "NEXT"), rows, kept=("OPERATION", "AMOUNT", "AGE"))
+    grid(("OPERATION", "ID", "AMOUNT", "STATE", "AGE", "NEXT"), rows, kept=("OPERATION", "ID", "AMOUNT", "AGE"))
     for checkpoint, _ in found:
         if checkpoint.error is not None:
-            say(f"{operation_name(checkpoint.kind)} {checkpoint.id}: {error_text(checkpoint.error)}")
-    if any(checkpoint.phase == CREATED for checkpoint, _ in found):
-        say("Unclaimed tokens: `pending --token ID` shows one again, `send --revoke ID` takes it back.")
+            say(f"{operation_name(checkpoint.kind)} {checkpoint.id}: {checkpoint.error.message}")
+    for state, words in sorted({(state_of(checkpoint), waits_for(checkpoint)) for checkpoint, _ in found}):
+        say(f"{state}: {words}")
 
 
 def history(
+    mint: OnlyMintOption = None,
     db: DbOption = DEFAULT_DB,
     seed_file: SeedFileOption = None,
     limit: Annotated[int, typer.Option("--limit", metavar="COUNT", min=1, max=100_000, help="How many at most.")] = 50,
@@ -185,8 +196,15 @@ def history(
 
     async def work() -> Sequence[Transaction]:
         async with desk.wallet() as cashu:
-            return await cashu.latest(limit)
+            if only is None:
+                return await cashu.latest(limit)
+            newest: deque[Transaction] = deque(maxlen=limit)
+            async for row in cashu.history():
+                if row.mint == only:
+                    newest.appendleft(row)
+            return list(newest)
 
+    only = _only(desk, mint)
     rows = desk.run(work())
     if as_json:
         emit({"history": [_history_record(row) for row in rows]})
@@ -209,7 +227,7 @@ def _history_record(row: Transaction) -> dict[str, Any]:
 def _print_history(rows: Sequence[Transaction]) -> None:
     several = len({row.mint for row in rows}) > 1
     grid(
-        ("WHEN", "OPERATION", "AMOUNT", "FEE", "UNIT", "STATE", "WITH", "MEMO", "MINT"),
+        ("WHEN", "OPERATION", "AMOUNT", "FEE", "UNIT", "STATE", "WITH", "MINT"),
         [
             (
                 "" if row.at is None else local(row.at, has_zone=False),
@@ -218,14 +236,17 @@ def _print_history(rows: Sequence[Transaction]) -> None:
                 str(row.fee) if row.fee else "",
                 row.unit,
                 row.state.value,
-                _shortened(row.counterpart),
-                row.memo or "",
+                " ".join(filter(None, [_shortened(row.counterpart), row.memo])),
                 row.mint if several else "",
             )
             for row in rows
         ],
         kept=("WHEN", "OPERATION", "AMOUNT", "FEE", "UNIT", "STATE"),
     )
+
+
+def _only(desk: Desk, mint: str | None) -> str | None:
+    return None if mint is None else desk.mint(mint)
 
 
 def _shortened(counterpart: str | None) -> str:

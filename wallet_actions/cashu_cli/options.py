@@ -16,6 +16,7 @@ __all__ = [
     "DbOption",
     "JsonOption",
     "MintOption",
+    "OnlyMintOption",
     "OptionalAmountArgument",
     "QrOption",
     "SeedFileOption",
@@ -81,6 +82,10 @@ MintOption = Annotated[
         help="The mint; by default the one that `init` was told.",
         show_default=False,
     ),
+]
+OnlyMintOption = Annotated[
+    str | None,
+    typer.Option("--mint", metavar="URL", help="Show nothing of other mints.", show_default=False),
 ]
 UnitOption = Annotated[str, typer.Option("--unit", metavar="UNIT", help="sat, msat, usd, …: what the mint issues.")]
 OptionalAmountArgument = Annotated[

@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
-from wallet_actions.cashu import Exchanged, Melt, Paid
+from wallet_actions.cashu import Cashu, Exchanged, Melt, Paid
+from wallet_actions.cashu.facts import TransactionState
 from wallet_actions.cashu_cli.desk import Desk
+from wallet_actions.cashu_cli.failures import PENDING
 from wallet_actions.cashu_cli.home import DEFAULT_DB
 from wallet_actions.cashu_cli.options import (
     DbOption,
@@ -71,6 +73,7 @@ def melt(
 
     async def offer() -> Melt:
         async with desk.wallet() as cashu:
+            await _require_unpaid(cashu, request)
             return await Melt.of(cashu.wallet, desk.mint(mint), request, unit, max_fee=max_fee)
 
     offered = desk.run(offer())
@@ -94,6 +97,21 @@ def melt(
     say(f"paid {paid.amount} {unit}, for a fee of {paid.fee}")
     if receipt:
         say(f"receipt: {preimage or 'the mint gave none'}")
+
+
+async def _require_unpaid(cashu: Cashu, request: str) -> None:
+    """Have an invoice paid once, by whichever mint.
+
+    Raises:
+        CommandError: this wallet has paid it, or is about to.
+    """
+    async for row in cashu.history():
+        if row.operation != Melt.kind or (row.counterpart or "").lower() != request:
+            continue
+        if row.state is TransactionState.DONE:
+            raise CommandError(f"this wallet has paid this invoice already: melt {row.id}")
+        if row.state is TransactionState.PENDING:
+            raise CommandError(f"this invoice is being paid already: melt {row.id} (see `{PENDING}`)")
 
 
 def swap(

@@ -7,37 +7,20 @@ its standard output. Once it has recovered it waits for a second line before it 
 
 from __future__ import annotations
 
-import asyncio
 import json
-import sys
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, SecretStr, TypeAdapter
+from pydantic import BaseModel, ConfigDict, SecretStr
 
 from wallet_actions.cashu import Cashu, Issue, Seed
 from wallet_actions.cashu.facts import TRANSACTION
 from wallet_actions.checkpoint import Status
-from wallet_actions.errors import ActionFailedError, WalletActionError
-from wallet_actions.events import Event, EventKind
+from wallet_actions.errors import ActionFailedError
 from wallet_actions.store import open_store
-from wallet_actions.testing.boundaries import Boundary, Moment, kill_at, watched
+from wallet_actions.testing.boundaries import watched
+from wallet_actions.testing.demos.child import Deaths, KillPoint, main, say, tell
 
 UNFINISHED = frozenset(status for status in Status if not status.is_terminal)
-
-
-class KillPoint(BaseModel):
-    """Where this process shall die.
-
-    Attributes:
-        write: which write to the store, from 1, …
-        since: … counted since the process began, or since its operation did.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    write: int
-    moment: Moment
-    since: Literal["process", "operation"] = "operation"
 
 
 class Order(BaseModel):
@@ -62,12 +45,6 @@ class Order(BaseModel):
     amount: int = 0
     request: str = ""
     kill: KillPoint | None = None
-
-
-def say(what: str, **details: object) -> None:
-    """Write one line, at once."""
-    sys.stdout.write(json.dumps({"what": what, **details}) + "\n")
-    sys.stdout.flush()
 
 
 async def unfinished(cashu: Cashu) -> int:
@@ -111,31 +88,15 @@ async def settle(cashu: Cashu) -> None:
 
 async def run(order: Order) -> None:
     """Recover, then do what was ordered."""
-    first_write = 0
-    is_operating = False
-
-    def hook(boundary: Boundary) -> None:
-        nonlocal first_write
-        if not is_operating:
-            first_write = boundary.number
-        if order.kill is not None and (is_operating or order.kill.since == "process"):
-            offset = first_write if order.kill.since == "operation" else 0
-            kill_at(order.kill.write + offset, order.kill.moment)(boundary)
-        say("write", write=boundary.number - first_write, moment=boundary.moment, phase=boundary.phase)
-
-    def observe(event: Event) -> None:
-        if event.kind is not EventKind.STARTED:
-            say("event", kind=event.key.kind, id=event.key.id, event=event.kind.value, phase=event.phase)
-
+    deaths = Deaths(order.kill)
     seed = Seed.from_mnemonic(order.mnemonic.get_secret_value())
     async with (
-        watched(open_store(order.store), hook) as store,
-        Cashu(store, seed, observers=[observe], poll=None) as cashu,
+        watched(open_store(order.store), deaths) as store,
+        Cashu(store, seed, observers=[tell], poll=None) as cashu,
     ):
         report = await cashu.engine.recovered()
         await settle(cashu)
-        say(
-            "recovered",
+        await deaths.begin(
             resumed=report.resumed,
             completed=report.completed,
             failed=report.failed,
@@ -143,8 +104,6 @@ async def run(order: Order) -> None:
             unfinished=await unfinished(cashu),
             **await balance(cashu),
         )
-        await asyncio.to_thread(sys.stdin.readline)
-        is_operating = True
         match order.operation:
             case "issue":
                 action = await cashu.issue(order.mint, order.amount)
@@ -159,15 +118,5 @@ async def run(order: Order) -> None:
         say("finished", unfinished=await unfinished(cashu), **await balance(cashu), **await books(cashu))
 
 
-def main() -> None:
-    """Read the order and run it; exit status 1 with one line where it fails."""
-    order = TypeAdapter(Order).validate_json(sys.stdin.readline())
-    try:
-        asyncio.run(run(order))
-    except WalletActionError as error:
-        say("error", type=type(error).__name__, message=str(error))
-        sys.exit(1)
-
-
 if __name__ == "__main__":
-    main()
+    main(Order, run)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.panel import Panel
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from wallet_actions.demo.process import ChildError
 from wallet_actions.demo.scenario import Demo, Report, Row
+from wallet_actions.testing.demos.parent import ChildError
+from wallet_actions.testing.demos.show import kills, put, warn, watch
 from wallet_actions.testing.nutshell import MintError
 
 
@@ -27,39 +25,27 @@ def demo(
     end. Exit status 0 only if nothing was lost and nothing is left unfinished.
     """
     console = Console(stderr=as_json)
-    try:
-        report = asyncio.run(_watch(console))
-    except (ChildError, MintError) as error:
-        Console(stderr=True).print(f"demo: {error}", style="red", highlight=False)
-        raise typer.Exit(1) from None
+    report = watch(
+        lambda on_plan, on_row: Demo(on_plan=on_plan, on_row=on_row).run(),
+        line=_line,
+        first="starting the mint",
+        head="Each line is one wallet process killed with SIGKILL, and the process that came after it.",
+        console=console,
+        faults=(ChildError, MintError),
+    )
+    if report is None:
+        raise typer.Exit(1)
     if as_json:
-        print(json.dumps(_as_dict(report), indent=2))  # noqa: T201 this is the command's output
+        put(_as_dict(report))
     else:
         _summary(console, report)
     raise typer.Exit(0 if report.lost == 0 and report.unfinished == 0 and not report.missed else 1)
 
 
-async def _watch(console: Console) -> Report:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("starting the mint", total=None)
-
-        def on_plan(count: int) -> None:
-            progress.update(task, description="killing the wallet", total=count)
-            console.print("Each line is one wallet process killed with SIGKILL, and the process that came after it.")
-
-        def on_row(row: Row) -> None:
-            progress.advance(task)
-            console.print(_line(row), highlight=False)
-
-        return await Demo(on_plan=on_plan, on_row=on_row).run()
-
-
 def _line(row: Row) -> str:
-    how = "[red]killed[/]" if row.kills == 1 else f"[red]killed {row.kills}×[/]" if row.kills else "not killed"
     what = ", ".join(row.recovery) or "nothing was left to do"
     change = row.after - row.before
-    return f"{row.point.operation:5} {how} {row.point.label} → [green]{what}[/] ({change:+d} sat)"
+    return f"{row.point.operation:5} {kills(row.kills)} {row.point.label} → [green]{what}[/] ({change:+d} sat)"
 
 
 def _summary(console: Console, report: Report) -> None:
@@ -70,13 +56,10 @@ def _summary(console: Console, report: Report) -> None:
     table.add_row("the wallet owns", f"{report.owned} sat, {report.reserved} of it held")
     table.add_row("the mint says unspent", f"{report.outstanding} sat")
     console.print(table)
-    for label in report.missed:
-        console.print(f"Nothing was killed at this point, so it proves nothing: {label}", style="red", markup=False)
+    warn(console, report.missed)
     if report.lost or report.unfinished:
         console.print(Panel("Something is missing: please report this with the lines above.", style="red"))
-    print(  # noqa: T201 the last line is for scripts: no markup, no folding
-        f"demo: {report.kills} kills, {report.lost} sat lost, {report.unfinished} actions unfinished", flush=True
-    )
+    put(f"demo: {report.kills} kills, {report.lost} sat lost, {report.unfinished} actions unfinished")
 
 
 def _as_dict(report: Report) -> dict[str, object]:

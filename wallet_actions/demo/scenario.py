@@ -19,15 +19,14 @@ from typing import Literal
 from mnemonic import Mnemonic
 from pydantic import SecretStr
 
-from wallet_actions.demo.child import KillPoint, Order
-from wallet_actions.demo.process import ChildError, Line, Run, run_child
+from wallet_actions.demo.child import Order
+from wallet_actions.testing.demos.child import KillPoint
+from wallet_actions.testing.demos.parent import Line, Run, course_of, kill_recoveries, run_child
 from wallet_actions.testing.nutshell import MintConfig, NutshellMint
 from wallet_actions.testing.proxy import FaultProxy, Kill, Record, Rule
 
 Operation = Literal["issue", "melt"]
 ISSUE_SAT, MELT_SAT = 64, 10
-RECOVERY_BEFORE = KillPoint(write=1, moment="before", since="process")
-MOST_RECOVERY_WRITES = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +154,7 @@ class Demo:
     async def _points(self, operation: Operation) -> Iterator[Point]:
         requests: list[Record] = []
 
-        async def on_recovered(pid: int) -> None:
+        def on_recovered(pid: int) -> None:
             requests[:] = self._proxy.records
 
         run = await self._child(operation, on_recovered=on_recovered)
@@ -165,7 +164,7 @@ class Demo:
     async def _kill(self, point: Point) -> None:
         row = Row(point)
 
-        async def on_recovered(pid: int) -> None:
+        def on_recovered(pid: int) -> None:
             if point.request is not None:
                 self._proxy.use(Rule(Kill(pid, at="answered"), nth=point.request))
 
@@ -174,30 +173,21 @@ class Demo:
         row.kills += run.was_killed
         row.before = _owned(run.recovered or {})
         if self._is_thorough or point.request is not None:
-            await self._kill_recovery(row)
+            killed = await kill_recoveries(lambda at: self._child(None, kill=at))
+            row.kills += sum(run.was_killed for run in killed)
+            row.recovery += [event for run in killed for event in course_of(run.lines)]
         rescue = await self._child(None)
-        row.recovery += _events(rescue)
+        row.recovery += course_of(rescue.lines)
         row.after = _owned(rescue.recovered or {})
         self.report.rows.append(row)
         self._on_row(row)
-
-    async def _kill_recovery(self, row: Row) -> None:
-        """Kill a recovery before and after its first write, the next after its second, …, until one lives on."""
-        points = [RECOVERY_BEFORE, *(_recovery_after(write) for write in range(1, MOST_RECOVERY_WRITES))]
-        for point in points:
-            run = await self._child(None, kill=point)
-            row.recovery += _events(run)
-            if not run.was_killed:
-                return
-            row.kills += 1
-        raise ChildError("the recovery goes on writing for ever")
 
     async def _child(
         self,
         operation: Operation | None,
         *,
         kill: KillPoint | None = None,
-        on_recovered: Callable[[int], object] | None = None,
+        on_recovered: Callable[[int], object] = lambda pid: None,
     ) -> Run:
         request = await self._mint.invoice(MELT_SAT) if operation == "melt" else ""
         order = Order(
@@ -209,7 +199,7 @@ class Demo:
             request=request,
             kill=kill,
         )
-        return await run_child(order, on_recovered=on_recovered)  # type: ignore[arg-type]
+        return await run_child(order, on_recovered=on_recovered)
 
     async def _sum_up(self, last: Line) -> None:
         report = self.report
@@ -221,24 +211,13 @@ class Demo:
         report.outstanding = await self._mint.outstanding()
 
 
-def _recovery_after(write: int) -> KillPoint:
-    return KillPoint(write=write, moment="after", since="process")
-
-
-def _events(run: Run) -> list[str]:
-    return [line["phase"] if line["event"] == "next" else line["event"] for line in run.of("event")]
-
-
 def _owned(line: Line) -> int:
     return int(line.get("spendable", 0)) + int(line.get("reserved", 0))
 
 
 def _points_of(operation: Operation, run: Run, requests: Sequence[Record]) -> Iterator[Point]:
-    for line in run.of("write"):
-        if line["write"] > 0:
-            where = f"{line['moment']} write {line['write']}" + (f" ({line['phase']})" if line["phase"] else "")
-            point = KillPoint(write=line["write"], moment=line["moment"])
-            yield Point(operation, where, write=point)
+    for where, write in run.write_points:
+        yield Point(operation, where, write=write)
     for number, record in enumerate(requests, start=1):
         path = "/".join(part for part in record.path.split("/") if len(part) < 30)
         yield Point(operation, f"answer to {record.method} {path} lost", request=number)

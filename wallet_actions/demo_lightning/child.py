@@ -8,8 +8,6 @@ its standard output. Once it has recovered it waits for a second line before it 
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
 from datetime import datetime, timedelta
 
 from pydantic import BaseModel, ConfigDict, SecretStr
@@ -17,11 +15,11 @@ from pydantic import BaseModel, ConfigDict, SecretStr
 from wallet_actions.checkpoint import Status
 from wallet_actions.clock import SystemClock
 from wallet_actions.engine import Engine
-from wallet_actions.errors import ActionFailedError, WalletActionError
-from wallet_actions.events import Event, EventKind
+from wallet_actions.errors import ActionFailedError
 from wallet_actions.lightning import KINDS, Allot, LightningSend, LightningWallet, LndAddress, LndClient, pay
 from wallet_actions.store import open_store
-from wallet_actions.testing.boundaries import Boundary, Moment, kill_at, watched
+from wallet_actions.testing.boundaries import watched
+from wallet_actions.testing.demos.child import Deaths, KillPoint, main, say, tell
 
 UNFINISHED = frozenset(status for status in Status if not status.is_terminal)
 SOON = timedelta(minutes=1)
@@ -36,8 +34,7 @@ class Order(BaseModel):
         allot_msat: what the wallet may spend of the node's balance.
         invoice: None only recovers.
         later_s: by how much its clock is ahead.
-        kill_write, kill_moment: which write to the store it dies at, from 1; None lives on.
-        is_recovery_killed: whether that counts from the start of the process, or from that of the payment.
+        kill: None lives on.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,9 +46,7 @@ class Order(BaseModel):
     allot_msat: int
     invoice: str | None = None
     later_s: float = 0.0
-    kill_write: int | None = None
-    kill_moment: Moment = "before"
-    is_recovery_killed: bool = False
+    kill: KillPoint | None = None
 
 
 class LaterClock(SystemClock):
@@ -64,12 +59,6 @@ class LaterClock(SystemClock):
     def now(self) -> datetime:
         """The wall clock, and more."""
         return super().now() + self._later
-
-
-def say(what: str, **details: object) -> None:
-    """Write one line, at once."""
-    sys.stdout.write(json.dumps({"what": what, **details}) + "\n")
-    sys.stdout.flush()
 
 
 async def settle(engine: Engine) -> None:
@@ -101,37 +90,20 @@ async def state(engine: Engine) -> dict[str, int]:
 
 async def run(order: Order) -> None:
     """Recover, then pay what was ordered."""
-    first_write = 0
-    is_paying = False
-
-    def hook(boundary: Boundary) -> None:
-        nonlocal first_write
-        if not is_paying:
-            first_write = boundary.number
-        if order.kill_write is not None and (is_paying or order.is_recovery_killed):
-            kill_at(order.kill_write + (first_write if is_paying else 0), order.kill_moment)(boundary)
-        if is_paying:
-            say("write", write=boundary.number - first_write, moment=boundary.moment, phase=boundary.phase)
-
-    def observe(event: Event) -> None:
-        if event.kind is not EventKind.STARTED and event.key.kind == LightningSend.kind:
-            say("event", event=event.kind.value, phase=event.phase)
-
+    deaths = Deaths(order.kill)
     clock = LaterClock(timedelta(seconds=order.later_s))
     address = LndAddress(order.target, order.certificate.encode(), order.macaroon)
-    async with watched(open_store(order.store), hook) as store, LndClient(address, clock=clock) as client:
+    async with watched(open_store(order.store), deaths) as store, LndClient(address, clock=clock) as client:
         wallet = LightningWallet(store, client, clock=clock)
-        async with Engine(store, wallet, KINDS, clock=clock, observers=[observe], poll=None) as engine:
+        async with Engine(store, wallet, KINDS, clock=clock, observers=[tell], poll=None) as engine:
             await engine.recovered()
             await settle(engine)
-            if not order.is_recovery_killed:
+            if order.kill is None or order.kill.since == "operation":
                 account = (await wallet.identity()).account
                 allot = Allot(account=account, label="demo", amount_msat=order.allot_msat)
                 await engine.start(allot)
                 await engine.result(Allot, allot.id)
-            say("recovered", **await state(engine))
-            await asyncio.to_thread(sys.stdin.readline)
-            is_paying = True
+            await deaths.begin(**await state(engine))
             if order.invoice is not None:
                 payment_hash = await pay(engine, wallet, order.invoice, fee_limit_msat=1_000)
                 try:
@@ -141,15 +113,5 @@ async def run(order: Order) -> None:
             say("finished", **await state(engine))
 
 
-def main() -> None:
-    """Read the order and run it; exit status 1 with one line where it fails."""
-    order = Order.model_validate_json(sys.stdin.readline())
-    try:
-        asyncio.run(run(order))
-    except WalletActionError as error:
-        say("error", message=str(error))
-        sys.exit(1)
-
-
 if __name__ == "__main__":
-    main()
+    main(Order, run)

@@ -21,15 +21,14 @@ from typing import Any, Literal
 
 from wallet_actions.clock import SystemClock
 from wallet_actions.demo_lightning.child import LaterClock, Order
-from wallet_actions.demo_lightning.process import ChildError, Run, run_child
 from wallet_actions.lightning import payment_hash_of
 from wallet_actions.lightning.sandbox import Fate, Mishap, SandboxNode, SandboxServer
-from wallet_actions.testing.boundaries import Moment
+from wallet_actions.testing.demos.child import KillPoint
+from wallet_actions.testing.demos.parent import ChildError, Run, course_of, kill_recoveries, run_child
 
 Ending = Literal["settle", "fail"]
 BALANCE_MSAT, AMOUNT_MSAT = 10**9, 21_000
 LATER = timedelta(days=1)
-MOST_RECOVERY_WRITES = 50
 LOST = (
     ("the answer to TrackPaymentV2 lost", Mishap("TrackPaymentV2", "refused")),
     ("the answer to SendPaymentV2 lost", Mishap("SendPaymentV2", "lost")),
@@ -44,8 +43,7 @@ class Point:
 
     ending: Ending
     label: str
-    write: int | None = None
-    moment: Moment = "before"
+    write: KillPoint | None = None
     mishap: Mishap | None = None
 
 
@@ -97,18 +95,28 @@ class Report:
         lost = max(abs(self.balance - self.owned), self.reserved, self.paid_twice * AMOUNT_MSAT)
         return -(-lost // 1000)
 
+    @property
+    def is_ok(self) -> bool:
+        """Whether nothing is lost, nothing is left unfinished, and every point was met."""
+        return not (self.lost_sat or self.unfinished or self.missed)
+
 
 class Demo:
     """Runs the scenario.
 
     Args:
+        on_plan: told the number of points, as soon as it is known.
         on_row: told of each point once its recovery is over.
-        points: how many to try; None tries all.
     """
 
-    def __init__(self, *, on_row: Callable[[Row], None] = lambda row: None, points: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        on_plan: Callable[[int], None] = lambda count: None,
+        on_row: Callable[[Row], None] = lambda row: None,
+    ) -> None:
+        self._on_plan = on_plan
         self._on_row = on_row
-        self._most = points
         self.report = Report()
 
     async def run(self) -> Report:
@@ -121,12 +129,12 @@ class Demo:
             async with SandboxServer(SandboxNode(balance_msat=BALANCE_MSAT, clock=SystemClock())) as lnd:
                 self._lnd, self._store = lnd, f"sqlite:///{Path(folder) / 'wallet.db'}"
                 points = [*await self._points("settle"), *await self._points("fail")]
-                for point in points[: self._most]:
+                self._on_plan(len(points))
+                for point in points:
                     await self._kill(point)
                 await lnd.land()
                 lnd.node.clock = LaterClock(LATER)
-                last = await self._child(None, later_s=LATER.total_seconds())
-                self._sum_up(last.of("finished")[-1])
+                self._sum_up(await self._child(None, later_s=LATER.total_seconds()))
         return self.report
 
     async def _points(self, ending: Ending) -> list[Point]:
@@ -141,26 +149,17 @@ class Demo:
                 mishap = point.mishap
                 self._lnd.use(Mishap(mishap.method, mishap.kind, on_reached=lambda: os.kill(pid, signal.SIGKILL)))
 
-        run = await self._child(point.ending, arm=arm, kill_write=point.write, kill_moment=point.moment)
+        run = await self._child(point.ending, arm=arm, kill=point.write)
         row.kills += run.was_killed
         self._lnd.use()
         if point.mishap is not None:
             await self._lnd.land()
-            await self._kill_recovery(row)
-        row.recovery += _events(await self._child(None))
+            killed = await kill_recoveries(lambda at: self._child(None, kill=at))
+            row.kills += sum(run.was_killed for run in killed)
+            row.recovery += [event for run in killed for event in course_of(run.lines)]
+        row.recovery += course_of((await self._child(None)).lines)
         self.report.rows.append(row)
         self._on_row(row)
-
-    async def _kill_recovery(self, row: Row) -> None:
-        """Kill a recovery before and after its first write, the next after its second, …, until one lives on."""
-        moments: list[tuple[int, Moment]] = [(1, "before"), *((at, "after") for at in range(1, MOST_RECOVERY_WRITES))]
-        for write, moment in moments:
-            run = await self._child(None, kill_write=write, kill_moment=moment, is_recovery_killed=True)
-            row.recovery += _events(run)
-            if not run.was_killed:
-                return
-            row.kills += 1
-        raise ChildError("the recovery goes on writing for ever")
 
     async def _child(
         self, ending: Ending | None, *, arm: Callable[[int], None] = lambda pid: None, **details: Any
@@ -183,7 +182,10 @@ class Demo:
         )
         return await run_child(order, on_recovered=arm)
 
-    def _sum_up(self, last: dict[str, Any]) -> None:
+    def _sum_up(self, run: Run) -> None:
+        last = run.finished
+        if last is None:
+            raise ChildError("the last process said nothing of its money")
         report, node = self.report, self._lnd.node
         report.owned, report.reserved = last["spendable"] + last["reserved"], last["reserved"]
         report.unfinished = last["unfinished"]
@@ -191,13 +193,8 @@ class Demo:
         report.paid_twice = sum(count - 1 for count in node.settled.values())
 
 
-def _events(run: Run) -> list[str]:
-    return [line["phase"] if line["event"] == "next" else line["event"] for line in run.of("event")]
-
-
 def _points_of(ending: Ending, run: Run) -> Iterator[Point]:
-    for line in run.of("write"):
-        where = f"{line['moment']} write {line['write']} ({line['phase']})"
-        yield Point(ending, where, write=line["write"], moment=line["moment"])
+    for where, write in run.write_points:
+        yield Point(ending, where, write=write)
     for label, mishap in LOST:
         yield Point(ending, label, mishap=mishap)

@@ -7,36 +7,24 @@ its standard output. Once it has recovered it waits for a second line before it 
 
 from __future__ import annotations
 
-import asyncio
-import json
-import sys
 from datetime import timedelta
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict
 
 from wallet_actions.checkpoint import Status
 from wallet_actions.clock import Clock, SystemClock
 from wallet_actions.engine import Engine
-from wallet_actions.errors import ActionFailedError, RejectedError, WalletActionError
-from wallet_actions.events import Event, EventKind
+from wallet_actions.errors import ActionFailedError, RejectedError
 from wallet_actions.retry import QuadraticWait, RetryPolicy
 from wallet_actions.saga import Context, Saga, SagaInfo, SagaResult, Step, list_sagas
 from wallet_actions.saga.digitalocean import DigitalOcean, DropletSnapshot, SnapshotInput
 from wallet_actions.saga.digitalocean.sandbox import TOKEN
 from wallet_actions.store import Store, open_store
-from wallet_actions.testing.boundaries import Boundary, Moment, kill_at, watched
+from wallet_actions.testing.boundaries import watched
+from wallet_actions.testing.demos.child import Deaths, KillPoint, main, say, tell
 
 QUICK = RetryPolicy(wait=QuadraticWait(timedelta(milliseconds=100)))
-
-
-class KillPoint(BaseModel):
-    """Which write of its own saga the process does not survive, from 1, and whether the write does."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    write: int
-    moment: Moment
 
 
 class Order(BaseModel):
@@ -100,12 +88,6 @@ class TakeBackup(Saga[Account, Backup], kind="backup", steps=[QuickSnapshot, Che
     retry = QUICK
 
 
-def say(what: str, **details: object) -> None:
-    """Write one line, at once."""
-    sys.stdout.write(json.dumps({"what": what, **details}) + "\n")
-    sys.stdout.flush()
-
-
 async def settle(engine: Engine) -> None:
     """Wait until every saga has ended."""
     for info in await list_sagas(engine.store, statuses=[one for one in Status if not one.is_terminal], limit=1000):
@@ -139,32 +121,16 @@ def _snapshot(info: SagaInfo) -> str:
 
 async def run(order: Order) -> None:
     """Recover, then do what was ordered."""
-    first_write = 0
-    is_operating = False
-
-    def hook(boundary: Boundary) -> None:
-        nonlocal first_write
-        if not is_operating:
-            first_write = boundary.number
-        elif order.kill is not None:
-            kill_at(order.kill.write + first_write, order.kill.moment)(boundary)
-        say("write", write=boundary.number - first_write, moment=boundary.moment, phase=boundary.phase)
-
-    def observe(event: Event) -> None:
-        if event.kind is not EventKind.STARTED:
-            say("event", event=event.kind.value, phase=event.phase)
-
+    deaths = Deaths(order.kill)
     clock = SystemClock()
     async with (
-        watched(open_store(order.store), hook) as store,
+        watched(open_store(order.store), deaths) as store,
         DigitalOcean(TOKEN, clock, url=order.cloud) as client,
-        Engine(store, Account(client, clock), kinds=[TakeBackup], observers=[observe], poll=None) as engine,
+        Engine(store, Account(client, clock), kinds=[TakeBackup], observers=[tell], poll=None) as engine,
     ):
         await engine.recovered()
         await settle(engine)
-        say("recovered")
-        await asyncio.to_thread(sys.stdin.readline)
-        is_operating = True
+        await deaths.begin()
         if order.saga is not None:
             is_broken = order.course == "rolled back"
             await engine.start(TakeBackup.new(order.saga, Backup(droplet_id=1, is_broken=is_broken), purpose="test"))
@@ -172,15 +138,5 @@ async def run(order: Order) -> None:
         say("finished", **await books(store))
 
 
-def main() -> None:
-    """Read the order and run it; exit status 1 with one line where it fails."""
-    order = TypeAdapter(Order).validate_json(sys.stdin.readline())
-    try:
-        asyncio.run(run(order))
-    except WalletActionError as error:
-        say("error", message=str(error))
-        sys.exit(1)
-
-
 if __name__ == "__main__":
-    main()
+    main(Order, run)

@@ -15,9 +15,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
-from wallet_actions.demo_saga.child import KillPoint, Order
-from wallet_actions.demo_saga.process import ChildError, Line, Run, run_child
+from wallet_actions.demo_saga.child import Order
 from wallet_actions.saga.digitalocean.sandbox import Cloud, CloudServer
+from wallet_actions.testing.demos.child import KillPoint
+from wallet_actions.testing.demos.parent import ChildError, Run, course_of, run_child
 from wallet_actions.testing.faults import Record
 from wallet_actions.testing.proxy import FaultProxy, Kill, Rule
 
@@ -146,8 +147,7 @@ class Demo:
         return row
 
     def _told(self, row: Row, run: Run) -> None:
-        events = [line for line in run.recovery if line["what"] == "event"]
-        row.recovery = [line["phase"] if line["event"] == "next" else line["event"] for line in events]
+        row.recovery = course_of(run.recovery)
         self._on_row(row)
 
     async def _child(
@@ -162,7 +162,7 @@ class Demo:
         return await run_child(order, on_recovered=on_recovered)
 
     def _sum_up(self, run: Run) -> None:
-        finished: Line | None = next((line for line in run.lines if line["what"] == "finished"), None)
+        finished = run.finished
         if finished is None:
             raise ChildError("the last process said nothing of its sagas")
         report = self.report
@@ -173,10 +173,8 @@ class Demo:
 
 
 def _points_of(course: Way, run: Run, requests: Sequence[Record]) -> Iterator[Point]:
-    for line in run.lines:
-        if line["what"] == "write":
-            where = f"{line['moment']} write {line['write']}" + (f" ({line['phase']})" if line["phase"] else "")
-            yield Point(course, where, write=KillPoint(write=line["write"], moment=line["moment"]))
+    for where, write in run.write_points:
+        yield Point(course, where, write=write)
     for number, record in enumerate(requests, start=1):
         path = record.path.partition("?")[0]
         yield Point(course, f"answer to {record.method} {path} lost", request=number)

@@ -13,11 +13,12 @@ call carries the trace context and is measured. What leaves `translated` is an e
 from wallet_actions.grpc.channel import CALL_DEADLINE, channel_options, open_channel
 from wallet_actions.grpc.deadlines import deadline_interceptors
 from wallet_actions.grpc.telemetry import telemetry_interceptors
-from wallet_actions.grpc.translation import translated
+from wallet_actions.grpc.translation import closing_told, translated
 
 __all__ = [
     "CALL_DEADLINE",
     "channel_options",
+    "closing_told",
     "deadline_interceptors",
     "open_channel",
     "telemetry_interceptors",

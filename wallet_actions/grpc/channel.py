@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from types import MappingProxyType
@@ -9,6 +10,7 @@ from types import MappingProxyType
 import grpc
 import grpc.aio
 
+from wallet_actions.errors import UsageError
 from wallet_actions.grpc.deadlines import deadline_interceptors
 from wallet_actions.grpc.telemetry import telemetry_interceptors
 
@@ -56,7 +58,13 @@ def open_channel(
         deadline: of each call that is made without a `timeout` of its own.
         interceptors: nearest to the wire, behind ours.
         options: see `channel_options`.
+    Raises:
+        UsageError: no event loop is running; a channel belongs to the one in which it was opened.
     """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise UsageError("a channel belongs to an event loop: open it in the one that makes the calls") from None
     ours = [*deadline_interceptors(deadline), *telemetry_interceptors()]
     arguments = {"options": channel_options(options), "interceptors": [*ours, *interceptors]}
     if credentials is None:

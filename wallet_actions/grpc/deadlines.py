@@ -1,4 +1,4 @@
-"""Interceptors that give every call a deadline (L-P4)."""
+"""Interceptors that give every call a deadline (L-P4), and a status to those on a channel that is closed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
+import grpc
 import grpc.aio
 
 Continuation = Callable[..., Awaitable[Any]]
@@ -29,7 +30,15 @@ class _Deadline:
     async def _call(self, continuation: Continuation, details: Any, request: Any) -> Any:
         if details.timeout is None:
             details = details._replace(timeout=self._default_s)
-        return await continuation(details, request)
+        try:
+            return await continuation(details, request)
+        except grpc.aio.UsageError:  # no RpcError: to whoever calls it would be a bug, and not a peer out of reach
+            raise unavailable("the channel is closed") from None
+
+
+def unavailable(details: str) -> grpc.aio.AioRpcError:
+    """What grpc says of a peer that is out of reach."""
+    return grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata(), details)
 
 
 class _UnaryUnary(_Deadline, grpc.aio.UnaryUnaryClientInterceptor):  # type: ignore[misc]

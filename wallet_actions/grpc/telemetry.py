@@ -43,7 +43,7 @@ class _Measured:
         span = self._tracer.start_span(name, kind=SpanKind.CLIENT, attributes=labels)
         carrier: dict[str, str] = {}
         self._propagator.inject(carrier, trace.set_span_in_context(span))
-        if carrier:
+        if carrier:  # behind one that is there already; grpc sends the last
             details = details._replace(metadata=grpc.aio.Metadata(*(details.metadata or ()), *carrier.items()))
         began_s = time.perf_counter()
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import grpc
+import grpc.aio
 
 from wallet_actions.classification import classify_grpc
 from wallet_actions.clock import Clock
+from wallet_actions.grpc.deadlines import unavailable
 
 
 @contextmanager
@@ -30,6 +33,23 @@ def translated(clock: Clock) -> Iterator[None]:
         RejectedError, ConfigurationError, TransientError: see the table; `classify_grpc` has the details.
     """
     try:
-        yield
+        with closing_told():
+            yield
     except grpc.RpcError as error:
         raise classify_grpc(error, now=clock.now()) from None
+
+
+@contextmanager
+def closing_told() -> Iterator[None]:
+    """Around a call: that its channel was closed meanwhile is told as UNAVAILABLE, by a `grpc.aio.AioRpcError`.
+
+    grpc.aio cancels the calls of a channel that is closed, and a `CancelledError` would end a task that nobody wants to
+    end: the loop that drives all actions, say. A task that is cancelled itself is.
+    """
+    try:
+        yield
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise unavailable("the channel was closed") from None

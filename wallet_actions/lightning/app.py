@@ -24,7 +24,7 @@ async def pay(engine: Engine, wallet: LightningWallet, invoice: str, *, fee_limi
     Returns:
         The payment hash: the id of the `LightningSend`.
     Raises:
-        InvoiceError: malformed, expired, of another network, or without an amount.
+        InvoiceError: malformed, expired, of another network, without an amount, or the node's own.
         InsufficientFundsError: the free coins do not cover amount and fee limit.
         ConfigurationError, TransientError: the node did not say who it is. In all these cases nothing was started.
     Durability: on disk when it returns.

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from wallet_actions.classification import classify_grpc
 from wallet_actions.clock import Clock, SystemClock
 from wallet_actions.errors import ActionError, ConfigurationError, RejectedError, TransientError, UsageError
-from wallet_actions.grpc import CALL_DEADLINE, open_channel
+from wallet_actions.grpc import CALL_DEADLINE, closing_told, open_channel
 from wallet_actions.lightning import lnd_pb2
 from wallet_actions.lightning.node import NodeIdentity, Payment, PaymentStatus
 
@@ -46,6 +46,13 @@ NOT_READY = {
     "wallet not created": "the node has no wallet yet; create one",
     "waiting to start": "the node is starting up",
     "in the process of starting up": "the node is starting up",
+}
+# What stays so until the invoice has expired; then the coins come free. It is no proof: a copy may be under way.
+WILL_NOT = {
+    "self-payments not allowed": "the node does not pay its own invoices",
+    "invoice expired": "by the node's clock the invoice has expired",
+    "invoice not for current active network": "the invoice is for another network than the node's",
+    "amount must be specified": "the node sees no amount in the invoice",
 }
 CERTIFICATE_REFUSED = ("CERTIFICATE_VERIFY_FAILED", "certificate verify failed", "Hostname Verification Check failed")
 
@@ -152,7 +159,8 @@ class LndClient:
     async def identity(self) -> NodeIdentity:
         """See `LightningNode.identity`."""
         try:
-            info: lnd_pb2.GetInfoResponse = await self._get_info(lnd_pb2.GetInfoRequest())
+            with closing_told():
+                info: lnd_pb2.GetInfoResponse = await self._get_info(lnd_pb2.GetInfoRequest())
         except grpc.RpcError as error:
             raise self._error(error) from None
         if not info.identity_pubkey or not info.chains:
@@ -172,14 +180,14 @@ class LndClient:
         return await self._watch(self._send_payment, request, grpc.StatusCode.ALREADY_EXISTS)
 
     async def _watch(self, method: Any, request: Any, nothing: grpc.StatusCode) -> Payment | None:
-        """Read a stream until the payment has ended, the patience has, or the stream; the last that was said counts."""
+        """Read a stream until it or the patience ends; what was said last counts, and nothing after a final state."""
         last: Payment | None = None
         call = method(request, timeout=self._patience_s)
         try:
-            async for message in call:
-                last = _payment(message)
-                if last.status.is_final:
-                    break
+            with closing_told():
+                async for message in call:  # to its end: who cancels it is counted as one who did not get an answer
+                    if last is None or not last.status.is_final:
+                        last = _payment(message)
         except grpc.RpcError as error:
             if last is None:
                 if error.code() is nothing:
@@ -197,7 +205,7 @@ class LndClient:
         if status is grpc.StatusCode.UNAVAILABLE and any(words in details for words in CERTIFICATE_REFUSED):
             return ConfigurationError("the node does not show the certificate that is in the settings")
         if status is grpc.StatusCode.UNKNOWN:
-            for words, meaning in NOT_READY.items():
+            for words, meaning in {**NOT_READY, **WILL_NOT}.items():
                 if words in details:
                     return TransientError(meaning)
             if any(words in details for words in MACAROON_REFUSED):

@@ -14,6 +14,7 @@ class InvoiceFault(StrEnum):
     AMOUNTLESS = "amountless"
     EXPIRED = "expired"
     NETWORK = "network"
+    OWN = "own"
 
 
 class InvoiceError(UsageError):

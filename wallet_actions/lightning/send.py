@@ -13,7 +13,7 @@ come free only when the node has said FAILED and that is on disk, or when it kno
 invoice has expired for good.
 
 A failed payment that is sent once more starts anew at the node. A copy whose answer never came may do that at any time,
-until the invoice expires; so where there was one, the coins stay held until then, and the node is asked once more.
+until the invoice expires; so where there was one, the coins stay held until then, and the node is asked now and then.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from wallet_actions.action import Action
 from wallet_actions.codec import canonical_json
 from wallet_actions.coins import MAX_AMOUNT, Coin, CoinState, Fact
 from wallet_actions.errors import ConfigurationError, InvariantError, RejectedError, TransientError, UsageError
+from wallet_actions.lightning.errors import InvoiceError, InvoiceFault
 from wallet_actions.lightning.invoices import read_invoice
 from wallet_actions.lightning.node import Payment, PaymentStatus
 from wallet_actions.lightning.phases import CoinsReserved, Dispatched, InFlight, PaymentFailed, Sent, Settled
@@ -42,7 +43,10 @@ GRACE = timedelta(hours=1)
 """By how much the node's clock may be behind ours, when it judges whether an invoice has expired."""
 
 SHORTEST_POLL, LONGEST_POLL = timedelta(seconds=1), timedelta(minutes=1)
-TIMEOUT_S = 60
+COPY_POLL = timedelta(hours=1)
+"""How often to look whether a late copy has started a failed payment anew."""
+
+TIMEOUT_S, LONGEST_TIMEOUT_S = 60, 24 * 3600
 
 Amount = Annotated[int, Field(ge=0, le=MAX_AMOUNT)]
 
@@ -74,7 +78,7 @@ class LightningSend(
     amount_msat: Annotated[int, Field(gt=0, le=MAX_AMOUNT)]
     expires_at: AwareDatetime
     fee_limit_msat: Amount
-    timeout_s: Annotated[int, Field(gt=0)] = TIMEOUT_S
+    timeout_s: Annotated[int, Field(gt=0, le=LONGEST_TIMEOUT_S)] = TIMEOUT_S
     inputs: tuple[str, ...]
     input_total_msat: Amount
 
@@ -87,17 +91,19 @@ class LightningSend(
         Args:
             fee_limit_msat: by default a twentieth of the amount, or 1,000 where that is more.
         Raises:
-            InvoiceError: malformed, expired, of another network, or without an amount.
+            InvoiceError: malformed, expired, of another network, without an amount, or the node's own.
             InsufficientFundsError: the free coins do not cover amount and fee limit.
-            UsageError: a negative fee limit, or a time-out that is not positive.
+            UsageError: a negative fee limit, or a time-out that is not positive or longer than a day.
             ConfigurationError: macaroon or certificate are not the node's.
             TransientError: the node did not say who it is.
         """
         identity = await wallet.identity()
         read = read_invoice(invoice, network=identity.network, now=wallet.clock.now())
+        if read.payee == identity.pubkey:
+            raise InvoiceError("this invoice is the node's own, and no node pays itself", InvoiceFault.OWN)
         limit = max(read.amount_msat // 20, 1_000) if fee_limit_msat is None else fee_limit_msat
-        if limit < 0 or timeout_s <= 0:
-            raise UsageError("a fee limit is not negative, and a time-out is positive")
+        if limit < 0 or not 0 < timeout_s <= LONGEST_TIMEOUT_S:
+            raise UsageError("a fee limit is not negative, and a time-out is positive and at most a day")
         coins = await wallet.select(identity.account, read.amount_msat + limit)
         return cls(
             account=identity.account,
@@ -173,9 +179,11 @@ class LightningSend(
         return Next(self.at(Dispatched(sender=wallet.life)))
 
     async def _send(self, wallet: LightningWallet, phase: Dispatched) -> Transition[Self, Sent]:
+        if phase.is_unanswered:
+            wallet.forget(self.payment_hash)  # the checkpoint tells of it
         await wallet.require(self.account)
+        now = wallet.clock.now()  # before the look: what is not found must not be found after expiry and grace
         payment = await wallet.node.track(self.payment_hash)
-        now = wallet.clock.now()
         if payment is None and now >= self.expires_at:
             # A copy that still travels is refused, once the node's clock says so too.
             return self._after_expiry(now) or Next(
@@ -205,21 +213,21 @@ class LightningSend(
         return self._told(wallet, payment, is_unanswered=phase.is_unanswered)
 
     async def _let_go(self, wallet: LightningWallet, phase: PaymentFailed) -> Transition[Self, Sent]:
-        if not phase.is_unanswered:
-            return Failed(phase.reason)
-        waiting = self._after_expiry(wallet.clock.now())
-        if waiting is not None:
-            return waiting
-        await wallet.require(self.account)
-        payment = await wallet.node.track(self.payment_hash)
-        if payment is None or payment.status is PaymentStatus.FAILED:
-            return Failed(phase.reason)
-        return self._told(wallet, payment, is_unanswered=True)
+        if phase.is_unanswered:
+            await wallet.require(self.account)
+            waiting = self._after_expiry(wallet.clock.now())
+            payment = await wallet.node.track(self.payment_hash)
+            if payment is not None and payment.status is not PaymentStatus.FAILED:
+                return self._told(wallet, payment, is_unanswered=True)
+            if waiting is not None:
+                return waiting
+        # Only now is it final: until here a copy could still have paid.
+        return Failed(phase.reason, changes=Changes(facts=[self._fact("failed", {"reason": phase.reason})]))
 
     def _after_expiry(self, now: datetime) -> Park[Self] | None:
         """Wait until no node takes the invoice any more; None once that is so."""
         left = self.expires_at + GRACE - now
-        return Park(self, wake_after=max(left, SHORTEST_POLL)) if left > timedelta(0) else None
+        return Park(self, wake_after=min(max(left, SHORTEST_POLL), COPY_POLL)) if left > timedelta(0) else None
 
     def _told(self, wallet: LightningWallet, payment: Payment, *, is_unanswered: bool) -> Transition[Self, Sent]:
         """What the node's word leads to.
@@ -240,8 +248,7 @@ class LightningSend(
                 return Next(self.at(settled), changes=Changes(facts=[self._fact("settled", told)]))
             case PaymentStatus.FAILED:
                 reason = f"the payment failed: {_words(payment.failure_reason)}"
-                failed = PaymentFailed(reason=reason, is_unanswered=is_unanswered)
-                return Next(self.at(failed), changes=Changes(facts=[self._fact("failed", {"reason": reason})]))
+                return Next(self.at(PaymentFailed(reason=reason, is_unanswered=is_unanswered)))
             case PaymentStatus.INITIATED | PaymentStatus.IN_FLIGHT:
                 if not isinstance(self.phase, InFlight):
                     return Next(self.at(InFlight(since=now, is_unanswered=is_unanswered)))

@@ -98,6 +98,10 @@ class LightningWallet:
         """Whether a payment was sent from here and its answer did not come: a copy may yet arrive."""
         return payment_hash in self._unanswered
 
+    def forget(self, payment_hash: str) -> None:
+        """What `is_unanswered` says is in the checkpoint by now."""
+        self._unanswered.discard(payment_hash)
+
     @contextmanager
     def sending(self, payment_hash: str) -> Iterator[None]:
         """Around a request that must not arrive late unnoticed: one that fails or is cut off is remembered.

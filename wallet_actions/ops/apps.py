@@ -77,7 +77,11 @@ async def loaded(factory: Factory, store: Store) -> AsyncIterator[Executor]:
             raise
         except (Exception, SystemExit) as error:
             raise _raised(f"--app: {factory.spec}", error) from error
-        yield executor
+        try:
+            yield executor
+        finally:
+            if executor.leases is not None:  # others need not wait for what this command held
+                await executor.leases.end()
 
 
 def find(spec: str) -> Factory:

@@ -11,7 +11,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from wallet_actions.ops import doctor, driving, plugins, reading, steering
+from wallet_actions.ops import doctor, driving, plugins, reading, steering, workers
 from wallet_actions.ops.failures import is_debugging, tell_failure
 
 
@@ -67,6 +67,7 @@ app.command("stop")(steering.stop)
 app.command("pause")(steering.pause)
 app.command("resume")(steering.resume)
 app.command("retry")(steering.retry)
+app.command("workers")(workers.workers)
 app.command("doctor")(doctor.doctor)
 app.command("prune")(steering.prune)
 

@@ -40,12 +40,13 @@ async def advance(saga: SagaT, phase: Backward, wallet: SagaWallet) -> Transitio
         begun = row.to(state=RowState.COMPENSATING, attempts=0, faults=0, wake_at=None)
         return Next(saga.at(Backward(rows=replaced(phase.rows, begun), reason=phase.reason)))
     verdict = await _compensated(saga, row, wallet)
+    told = verdict.row.error or row.error  # why a step had failed stays in the ledger
     if verdict.needs_person and isinstance(verdict.error, ConfigurationError):
         raise verdict.error  # never skipped: it is called again once it is mended
     state = RowState.COMPENSATING
     if verdict.is_over or verdict.needs_person:
         state = RowState.COMPENSATED if verdict.error is None else RowState.COMPENSATION_FAILED
-    rows = replaced(phase.rows, verdict.row.to(state=state))
+    rows = replaced(phase.rows, verdict.row.to(state=state, error=told))
     following = saga.at(Backward(rows=rows, reason=phase.reason))
     changes = Changes(start=_children(verdict))
     if state is not RowState.COMPENSATING:
@@ -69,7 +70,7 @@ async def retry(saga: SagaT, phase: Blocked, wallet: SagaWallet) -> Transition[S
         if isinstance(verdict.error, ConfigurationError):
             raise verdict.error
         if verdict.is_over and verdict.error is None:
-            undone = verdict.row.to(state=RowState.COMPENSATED)
+            undone = verdict.row.to(state=RowState.COMPENSATED, error=row.error)
             return Next(saga.at(Blocked(rows=replaced(phase.rows, undone), reason=phase.reason)))
         if verdict.wait is not None and waiting is None:
             waiting = verdict

@@ -3,7 +3,8 @@
 The child is started with the write that keeps the step waiting, so there is none without a row in the ledger. It is
 driven like every action, by itself; the saga looks from time to time whether it has ended. Undone it is by what it can
 do: one that is under way is asked to cancel itself; one that has failed has undone itself already; one that is done is
-undone by another action, `reversal`, which for a saga is there already.
+undone by another action, `reversal`, which for a saga is there already. Where that is stuck, so is the saga, once all
+else of it is undone; whoever has mended the child retries first the child and then the saga.
 """
 
 from __future__ import annotations
@@ -54,10 +55,12 @@ class ChildStep(Step[WalletT, InputT, ResultT], Generic[WalletT, InputT, ResultT
     deadline of the step's counts here too: a child that takes longer is asked to cancel itself in the rollback.
 
     Class attributes:
-        poll: how often to look at the child.
+        poll: how often to look at the child, at first; …
+        most_poll: … later after a tenth of the time that it has taken so far, but at least this often.
     """
 
     poll: ClassVar[timedelta] = timedelta(seconds=2)
+    most_poll: ClassVar[timedelta] = timedelta(minutes=1)
 
     @abstractmethod
     def child(self, context: Context[WalletT, InputT]) -> Action[Any, Any, ResultT]:
@@ -79,7 +82,7 @@ class ChildStep(Step[WalletT, InputT, ResultT], Generic[WalletT, InputT, ResultT
             return _result(child, found)
         if found.status.is_terminal:
             raise RejectedError(f"{child.key} {found.status.value}: {_reason(found)}")
-        return Wait(self.poll)
+        return self._later(context)
 
     async def compensate(self, context: Context[WalletT, InputT]) -> Wait | None:
         """Cancel the child, or reverse it."""
@@ -91,7 +94,7 @@ class ChildStep(Step[WalletT, InputT, ResultT], Generic[WalletT, InputT, ResultT
         if found.status is not Status.DONE:
             if found.cancel is CancelState.NONE:
                 await store.request_cancel(child.key, context.wallet.clock.now())
-            return Wait(self.poll)
+            return self._undone_later(context, found)
         undo = self.reversal(context, child, _result(child, found))
         if undo is None:
             raise RejectedError(f"{child.key} is done, and there is no way to undo it")
@@ -100,7 +103,16 @@ class ChildStep(Step[WalletT, InputT, ResultT], Generic[WalletT, InputT, ResultT
             return Wait(self.poll, start=(undo,))
         if undone.status in (Status.FAILED, Status.CANCELLED):
             raise RejectedError(f"{undo.key} {undone.status.value}: {_reason(undone)}")
-        return None if undone.status is Status.DONE else Wait(self.poll)
+        return None if undone.status is Status.DONE else self._undone_later(context, undone)
+
+    def _later(self, context: Context[WalletT, InputT]) -> Wait:
+        taken = context.wallet.clock.now() - context.started_at
+        return Wait(max(self.poll, min(taken / 10, self.most_poll)))
+
+    def _undone_later(self, context: Context[WalletT, InputT], found: Checkpoint) -> Wait:
+        if found.status is Status.STUCK:
+            raise RejectedError(f"{found.key} is stuck: {_reason(found)}")
+        return self._later(context)
 
 
 @functools.cache

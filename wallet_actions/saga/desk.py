@@ -14,8 +14,9 @@ from wallet_actions.engine import Engine
 from wallet_actions.errors import UsageError
 from wallet_actions.executor import Executor
 from wallet_actions.outcome import Started
+from wallet_actions.registry import Registry
 from wallet_actions.saga.rows import SagaResult, stored
-from wallet_actions.saga.saga import AnySaga, Saga, StepName
+from wallet_actions.saga.saga import AnySaga, Plan, Saga, StepName
 from wallet_actions.store import Store
 
 InputT = TypeVar("InputT", bound=BaseModel)
@@ -29,7 +30,9 @@ class SagaInfo:
 
     Attributes:
         checkpoint: its row.
-        purpose, triggered_by, labels: as it was started with; empty once its details were pruned.
+        purpose, triggered_by, labels, reverses: as it was started with.
+        plan: the names of the steps, group by group.
+        reason: why it is rolled back; empty where it is not.
         steps: how many there are, by state.
     """
 
@@ -37,6 +40,9 @@ class SagaInfo:
     purpose: str
     triggered_by: str
     labels: frozenset[str]
+    reverses: str | None
+    plan: Plan
+    reason: str
     steps: dict[str, int]
 
     @property
@@ -97,7 +103,7 @@ async def start_reversal(engine: Engine | Executor, kind: type[AnySaga], id: str
 
 
 async def list_sagas(
-    store: Store,
+    where: Engine | Executor | Store,
     *,
     statuses: Collection[Status] | None = None,
     kinds: Collection[str] | None = None,
@@ -107,18 +113,26 @@ async def list_sagas(
     after: int = 0,
     limit: int = 100,
 ) -> list[SagaInfo]:
-    """A page of sagas, oldest first, and no other actions. Needs the database alone.
+    """A page of sagas, oldest first, and no other actions. One whose details were pruned is not listed any more.
 
     Args:
+        where: an engine or an executor, whose registered kinds are looked through; or a store alone, and then also
+            sagas are found that no code here knows, at the cost of passing over whatever else it holds.
         statuses, kinds, purpose, label, triggered_by: only those; None does not choose.
         after: the `checkpoint.row` of the last one seen, 0 to begin.
-    Cost: reads all actions of these statuses and kinds until the page is full.
+    Cost: reads the actions of these statuses and kinds until the page is full.
     """
+    if isinstance(where, Engine | Executor):
+        executor = where.executor if isinstance(where, Engine) else where
+        store, known = executor.store, saga_kinds(executor.registry)
+        kinds = known if kinds is None else known & set(kinds)
+    else:
+        store = where
     found: list[SagaInfo] = []
     while page := await store.list_actions(statuses=statuses, kinds=kinds, after=after, limit=PAGE):
         after = page[-1].row
         for checkpoint in page:
-            info = _info(checkpoint)
+            info = info_of(checkpoint)
             if info is None or (purpose is not None and info.purpose != purpose):
                 continue
             if (label is not None and label not in info.labels) or triggered_by not in (None, info.triggered_by):
@@ -129,15 +143,25 @@ async def list_sagas(
     return found
 
 
-def _info(checkpoint: Checkpoint) -> SagaInfo | None:
+def saga_kinds(registry: Registry) -> frozenset[str]:
+    """The names of the kinds that are sagas."""
+    names = registry.schema_versions()
+    return frozenset(name for name in names if issubclass(registry.named(ActionKey(name, "")).action_class, Saga))
+
+
+def info_of(checkpoint: Checkpoint) -> SagaInfo | None:
+    """What a row says of a saga, by the database alone; None for what is no saga, or was pruned."""
     fields = stored(checkpoint)
     if fields is None:
         return None
-    states = [row.get("state", "pending") for row in fields["phase"].get("rows", ())]
+    states = [row.get("state", "pending") for row in fields["phase"].get("rows", ()) if isinstance(row, dict)]
     return SagaInfo(
         checkpoint=checkpoint,
         purpose=fields.get("purpose", ""),
         triggered_by=fields.get("triggered_by", ""),
         labels=frozenset(fields.get("labels", ())),
+        reverses=fields["reverses"],
+        plan=tuple(tuple(group) for group in fields["plan"]),
+        reason=fields["phase"].get("reason", ""),
         steps={state: states.count(state) for state in dict.fromkeys(states)},
     )

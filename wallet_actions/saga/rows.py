@@ -48,7 +48,7 @@ class Row(Record):
         started_at: when it was first to be executed, UTC; its deadline counts from here.
         done_at: when `execute` had returned.
         wake_at: when it is to be called again; None for at once.
-        error: what it failed with last.
+        error: what it failed with last; once it is undone, what it had failed with, if it had.
     """
 
     step: str
@@ -133,11 +133,36 @@ def soonest(rows: Iterable[Row]) -> datetime | None:
     return min((time for time in times if time is not None), default=None) if None not in times else None
 
 
+PHASES = frozenset({Forward.tag, Backward.tag, Blocked.tag})
+
+
 def stored(checkpoint: Checkpoint) -> dict[str, Any] | None:
     """A saga's state as plain JSON, without the code of its kind; None for what is no saga, or was pruned."""
-    fields = json.loads(checkpoint.state) if checkpoint.state is not None else None
+    if checkpoint.phase not in PHASES or checkpoint.state is None:  # most of what is no saga is not even read
+        return None
+    fields = json.loads(checkpoint.state)
     is_saga = isinstance(fields, dict) and {"saga_id", "plan", "reverses", "phase"} <= fields.keys()
-    return fields if is_saga else None
+    return fields if is_saga and isinstance(fields["phase"], dict) else None
+
+
+def rows_of(checkpoint: Checkpoint) -> Sequence[Row]:
+    """The ledger of a saga that was read; see `ledger`.
+
+    Raises:
+        UsageError, CheckpointDecodeError: as `ledger`.
+    """
+    key = checkpoint.key
+    if checkpoint.state is None:
+        return ()
+    fields = stored(checkpoint)
+    if fields is None:
+        raise UsageError(f"{key} is no saga")
+    try:
+        return tuple(Row.model_validate_json(json.dumps(row)) for row in fields["phase"]["rows"])
+    except (KeyError, TypeError, ValidationError):
+        raise CheckpointDecodeError(
+            f"the ledger of {key} cannot be read by this code", kind=key.kind, id=key.id
+        ) from None
 
 
 async def ledger(store: Store, key: ActionKey) -> Sequence[Row]:
@@ -155,14 +180,4 @@ async def ledger(store: Store, key: ActionKey) -> Sequence[Row]:
     checkpoint = await store.load(key)
     if checkpoint is None:
         raise UnknownActionError(*key)
-    if checkpoint.state is None:
-        return ()
-    fields = stored(checkpoint)
-    if fields is None:
-        raise UsageError(f"{key} is no saga")
-    try:
-        return tuple(Row.model_validate_json(json.dumps(row)) for row in fields["phase"]["rows"])
-    except (KeyError, TypeError, ValidationError):
-        raise CheckpointDecodeError(
-            f"the ledger of {key} cannot be read by this code", kind=key.kind, id=key.id
-        ) from None
+    return rows_of(checkpoint)

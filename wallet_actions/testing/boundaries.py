@@ -38,6 +38,9 @@ WRITES = frozenset(
         "set_kind_paused",
         "release_orphans",
         "allocate",
+        "claim",
+        "renew",
+        "let_go",
     }
 )
 """The methods of a store that write."""

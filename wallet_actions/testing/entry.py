@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -139,4 +140,30 @@ def hash_of(action: Action[Any, Any, Any]) -> str:
     """What an action was read as, so that it can be compared and not be seen."""
     # Without the name of its class, which may change: the kind is what names it.
     fields = {name: getattr(action, name) for name in type(action).model_fields}
-    return hashlib.sha256(repr(fields).encode()).hexdigest()
+    text = repr(fields)
+    for found in _sets(fields):  # whose texts stand in another order in each process
+        text = text.replace(repr(found), _sorted(found))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _sets(value: object) -> Iterator[AbstractSet[Any]]:
+    """All sets in a value, but for those in another one."""
+    match value:
+        case AbstractSet():
+            yield value
+        case BaseModel():
+            for name in type(value).model_fields:
+                yield from _sets(getattr(value, name))
+        case dict():
+            for item in value.values():
+                yield from _sets(item)
+        case list() | tuple():
+            for item in value:
+                yield from _sets(item)
+
+
+def _sorted(found: AbstractSet[Any]) -> str:
+    if not found:
+        return repr(found)
+    items = ", ".join(sorted(_sorted(item) if isinstance(item, AbstractSet) else repr(item) for item in found))
+    return f"{{{items}}}" if type(found) is set else f"{type(found).__name__}({{{items}}})"

@@ -11,8 +11,9 @@
             ...  # edit the file: this coin is reserved by that action
 
 Each rule of `wallet_actions.store` has a test whose docstring says which guarantee (`G2`) and which lesson of the field
-(`L-S4`) it covers. Take `StoreContract` for a store without SQL and `SqlStoreContract` for one with SQL. The tests are
-asyncio coroutines that run by the pytest plugin which comes with anyio; they need no other.
+(`L-S4`) it covers. Take `StoreContract` for a store without SQL and `SqlStoreContract` for one with SQL, and add
+`SharedStoreContract` for one that several workers share (`wallet_actions.fleet`). The tests are asyncio coroutines that
+run by the pytest plugin which comes with anyio; they need no other.
 """
 
 from wallet_actions.testing.contract.actions import CreateContract, SaveContract
@@ -20,13 +21,14 @@ from wallet_actions.testing.contract.base import StoreHooks
 from wallet_actions.testing.contract.callers import CancelledCallerContract, CloseContract
 from wallet_actions.testing.contract.coins import CoinContract
 from wallet_actions.testing.contract.course import CancelContract, ChildContract, HistoryContract
+from wallet_actions.testing.contract.fleet import SharedStoreContract
 from wallet_actions.testing.contract.ledger import CoinQueryContract, CounterContract, FactContract
 from wallet_actions.testing.contract.listing import ListContract, PruneContract, WakeContract
 from wallet_actions.testing.contract.records import DurableContract, FidelityContract, NoSqlContract
 from wallet_actions.testing.contract.sql import SqlContract
 from wallet_actions.testing.contract.units import UnitContract
 
-__all__ = ["SqlStoreContract", "StoreContract", "StoreHooks"]
+__all__ = ["SharedStoreContract", "SqlStoreContract", "StoreContract", "StoreHooks"]
 
 
 class _CommonContract(

@@ -44,14 +44,16 @@ class World(ABC, Generic[WalletT]):
     Class attributes:
         kinds: the classes of actions that can be driven in it.
         faults: the faults of peers that a sweep tries. Leave out those that a peer without keys cannot bear.
+        is_shared: whether its processes are the workers of a fleet, which claim what they drive (`fleet`).
     """
 
     kinds: ClassVar[Sequence[type[Action[Any, Any, Any]]]] = ()
     faults: ClassVar[Sequence[FaultKind]] = PEER_FAULTS
+    is_shared: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self.clock = new_clock()
-        self._memory = MemoryStore()
+        self._memory = MemoryStore(shared=self.is_shared)
         self._refused: set[str] = set()
 
     @abstractmethod

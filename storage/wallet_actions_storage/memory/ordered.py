@@ -24,6 +24,11 @@ class Ordered(Generic[K]):
         self._chunks: list[list[K]] = []
         self._maxima: list[K] = []
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether it holds nothing."""
+        return not self._chunks
+
     def add(self, key: K) -> None:
         """Put in a key that is not there yet."""
         chunks, maxima = self._chunks, self._maxima

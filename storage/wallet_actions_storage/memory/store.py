@@ -2,40 +2,24 @@
 
 from __future__ import annotations
 
-from asyncio import sleep
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import datetime
-from functools import wraps
 from itertools import islice
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import Any, Self
 
 from wallet_actions.checkpoint import CancelState, Checkpoint, HistoryEntry, Status, Wake
 from wallet_actions.coins import MAX_AMOUNT, ActionKey, Balance, Coin, CoinState, Fact
-from wallet_actions.errors import StoreUnavailableError, UsageError, VersionConflictError
+from wallet_actions.errors import UsageError, VersionConflictError
 from wallet_actions.store import EMPTY_DELTA, Created, Diagnosis, NewAction, Saved, Write
+from wallet_actions_storage.memory.answers import answered
+from wallet_actions_storage.memory.shared import SharedMemory
 from wallet_actions_storage.memory.tables import Tables, check_times, with_holder
 from wallet_actions_storage.memory.unit import Unit
 
-P = ParamSpec("P")
-R = TypeVar("R")
 
-
-def _answered(method: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
-    """Let a call take effect at once, and others run before it answers."""
-
-    @wraps(method)
-    async def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return method(*args, **kwargs)
-        finally:
-            await sleep(0)
-
-    return call
-
-
-class MemoryStore:
+class MemoryStore(SharedMemory):
     """Keeps everything in memory; see `wallet_actions.store.Store` for the contract, which it keeps in full.
 
     What the object holds outlives `async with`: open it again and everything committed is there, as after a restart.
@@ -46,26 +30,30 @@ class MemoryStore:
 
     "Durable" means here: as long as the object lives. There is no SQL. Listing by a filter that leaves out most rows
     costs what it passes over, and so do `balances`, `orphans` and `count_actions`.
+
+    Args:
+        shared: whether the engines on this memory and its peers are workers of one fleet, see `wallet_actions.fleet`.
     """
 
-    def __init__(self) -> None:
-        self._tables = Tables()
+    def __init__(self, *, shared: bool = False) -> None:
+        self._tables = Tables(is_shared=shared)
         self._is_open = False
 
     @classmethod
     def from_url(cls, url: str) -> Self:
-        """Make an empty store for `memory://`.
+        """Make an empty store for `memory://` or `memory://?shared=true`.
 
         Raises:
             UsageError: the URL says more than that; a memory has no name.
         """
-        if url != "memory://":
-            raise UsageError("the URL of a memory store is memory://, and nothing behind it")
-        return cls()
+        if url not in {"memory://", "memory://?shared=true"}:
+            raise UsageError("the URL of a memory store is memory:// or memory://?shared=true, and nothing behind it")
+        return cls(shared=url != "memory://")
 
     def peer(self) -> Self:
         """Make another store over the same memory, not open yet."""
-        other = type(self)()
+        other = type(self).__new__(type(self))
+        MemoryStore.__init__(other)
         other._tables = self._tables  # noqa: SLF001
         return other
 
@@ -80,7 +68,7 @@ class MemoryStore:
 
     # Actions
 
-    @_answered
+    @answered
     def create(self, new: NewAction, *, conn: object | None = None) -> Created:
         """See `Store`. It has no transactions to take part in, so `conn` raises `UsageError`."""
         tables = self._opened()
@@ -91,23 +79,24 @@ class MemoryStore:
         if record is None:
             return Created(tables.records[new.checkpoint.key].checkpoint(), is_new=False)
         unit.commit()
+        self._wake_others()
         return Created(record.checkpoint(), is_new=True)
 
-    @_answered
+    @answered
     def save(self, write: Write) -> Saved:
         """See `Store`."""
         if write.checkpoint.status.is_terminal:
             raise UsageError("the last checkpoint of an action is written by finish")
         return self._write(write)
 
-    @_answered
+    @answered
     def finish(self, write: Write) -> Saved:
         """See `Store`."""
         if not write.checkpoint.status.is_terminal:
             raise UsageError("an action finishes with a terminal status")
         return self._write(write)
 
-    @_answered
+    @answered
     def request_cancel(self, key: ActionKey, at: datetime) -> bool:
         """See `Store`."""
         tables = self._opened()
@@ -122,16 +111,17 @@ class MemoryStore:
             tables.unindex(record)
             record.written = replace(record.written, wake_at=at)
             tables.index(record)
+            self._wake_others()
         tables.stamp(at)
         return True
 
-    @_answered
+    @answered
     def load(self, key: ActionKey) -> Checkpoint | None:
         """See `Store`."""
         record = self._opened().records.get(key)
         return None if record is None else record.checkpoint()
 
-    @_answered
+    @answered
     def list_actions(
         self,
         *,
@@ -148,7 +138,7 @@ class MemoryStore:
         )
         return list(islice(found, limit))
 
-    @_answered
+    @answered
     def count_actions(self) -> dict[tuple[str, Status], int]:
         """See `Store`."""
         counts: dict[tuple[str, Status], int] = {}
@@ -157,7 +147,7 @@ class MemoryStore:
             counts[group] = counts.get(group, 0) + 1
         return counts
 
-    @_answered
+    @answered
     def wakes(self, *, until: datetime | None, after: Wake | None = None, limit: int = 100) -> Sequence[Wake]:
         """See `Store`."""
         tables = self._opened()
@@ -170,14 +160,14 @@ class MemoryStore:
                 found.append(record.wake())
         return found
 
-    @_answered
+    @answered
     def idle(self, *, after: int = 0, limit: int = 100) -> Sequence[Wake]:
         """See `Store`."""
         tables = self._opened()
         parked = (tables.rows[row - 1] for row in tables.idle.after(after))
         return [record.wake() for record in islice((r for r in parked if r.key.kind not in tables.paused_kinds), limit)]
 
-    @_answered
+    @answered
     def running(self, *, before: datetime, after: int = 0, limit: int = 100) -> Sequence[Wake]:
         """See `Store`."""
         tables = self._opened()
@@ -188,18 +178,18 @@ class MemoryStore:
         )
         return list(islice(found, limit))
 
-    @_answered
+    @answered
     def last_write_at(self) -> datetime | None:
         """See `Store`."""
         return self._opened().last_write_at
 
-    @_answered
+    @answered
     def history(self, key: ActionKey, *, after: int = -1, limit: int = 1000) -> Sequence[HistoryEntry]:
         """See `Store`."""
         record = self._opened().records.get(key)
         return [] if record is None else record.past(after, limit)
 
-    @_answered
+    @answered
     def prune(self, before: datetime, *, limit: int = 500) -> int:
         """See `Store`. Those that ended first go first."""
         tables = self._opened()
@@ -216,20 +206,20 @@ class MemoryStore:
 
     # Kinds
 
-    @_answered
+    @answered
     def set_kind_paused(self, kind: str, is_paused: bool) -> None:
         """See `Store`."""
         paused = self._opened().paused_kinds
         (paused.add if is_paused else paused.discard)(kind)
 
-    @_answered
+    @answered
     def paused_kinds(self) -> frozenset[str]:
         """See `Store`."""
         return frozenset(self._opened().paused_kinds)
 
     # Ledger
 
-    @_answered
+    @answered
     def coins(
         self,
         *,
@@ -255,13 +245,13 @@ class MemoryStore:
         )
         return list(islice(found, limit))
 
-    @_answered
+    @answered
     def coins_by_id(self, ids: Collection[str]) -> Sequence[Coin]:
         """See `Store`."""
         coins = self._opened().coins
         return [coins[coin_id] for coin_id in sorted(set(ids)) if coin_id in coins]
 
-    @_answered
+    @answered
     def balances(self, account: str | None = None) -> Sequence[Balance]:
         """See `Store`."""
         sums: dict[tuple[str, str], list[int]] = {}
@@ -270,14 +260,14 @@ class MemoryStore:
                 sums.setdefault((coin.account, coin.unit), [0, 0])[coin.state is CoinState.RESERVED] += coin.amount
         return [Balance(*group, *sums[group]) for group in sorted(sums)]
 
-    @_answered
+    @answered
     def orphans(self, *, limit: int = 1000) -> Sequence[Coin]:
         """See `Store`."""
         tables = self._opened()
         coins = map(tables.coins.__getitem__, tables.coin_ids.after(None))
         return list(islice(filter(tables.is_orphan, coins), limit))
 
-    @_answered
+    @answered
     def release_orphans(self, ids: Collection[str]) -> int:
         """See `Store`."""
         tables = self._opened()
@@ -287,7 +277,7 @@ class MemoryStore:
             tables.put_coin(with_holder(coin, CoinState.SPENDABLE, None))
         return len(freed)
 
-    @_answered
+    @answered
     def facts(
         self, *, kind: str | None = None, key: str | None = None, after: int = 0, limit: int = 1000
     ) -> Sequence[tuple[int, Fact]]:
@@ -299,7 +289,7 @@ class MemoryStore:
         )
         return list(islice(found, limit))
 
-    @_answered
+    @answered
     def allocate(self, counter: str, count: int = 1) -> int:
         """See `Store`."""
         counters = self._opened().counters
@@ -311,7 +301,7 @@ class MemoryStore:
         counters[counter] = first + count
         return first
 
-    @_answered
+    @answered
     def counters(self) -> dict[str, int]:
         """See `Store`."""
         return dict(self._opened().counters)
@@ -322,16 +312,11 @@ class MemoryStore:
         """Raise `UsageError`: there is no SQL."""
         raise UsageError("the memory store has no SQL, and so no transactions of the app")
 
-    @_answered
+    @answered
     def diagnose(self) -> Sequence[Diagnosis]:
         """See `Store`."""
         count = len(self._opened().rows)
         return [Diagnosis(True, "memory", f"{count} actions in memory; they end with the process")]
-
-    def _opened(self) -> Tables:
-        if not self._is_open:
-            raise StoreUnavailableError("the memory store is not open")
-        return self._tables
 
     def _write(self, write: Write) -> Saved:
         tables = self._opened()
@@ -357,6 +342,8 @@ class MemoryStore:
         record.written = checkpoint
         record.version = checkpoint.version
         record.status = status
+        if status is not Status.RUNNING:
+            record.owner = record.lease_until = None
         if checkpoint.updated_at > record.updated_at:
             record.updated_at = checkpoint.updated_at
         if write.cancel is not None:
@@ -364,5 +351,12 @@ class MemoryStore:
         record.note(write.event, write.notes)
         if is_moving:
             tables.index(record)
+        if tables.listeners and (write.delta.start or _is_due(checkpoint)):
+            self._wake_others()
         tables.stamp(record.updated_at)
         return Saved(record.version, record.cancel is CancelState.REQUESTED)
+
+
+def _is_due(checkpoint: Checkpoint) -> bool:
+    wake_at = checkpoint.wake_at
+    return checkpoint.status is Status.PARKED and wake_at is not None and wake_at <= checkpoint.updated_at

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from operator import itemgetter
 
 from wallet_actions.checkpoint import Checkpoint, ErrorRecord, HistoryEntry, Status, Wake
 from wallet_actions.coins import ActionKey, Coin, CoinState, Fact
 from wallet_actions.errors import UsageError
+from wallet_actions.fleet import Worker
 from wallet_actions_storage.memory.ordered import Ordered
 
 Past = tuple[int, datetime, str, Status, str, int, ErrorRecord | None, tuple[str, ...]]
 """A history entry, as the arguments of `HistoryEntry`: most are never read, so they are not built."""
+
+Lane = tuple[str, str]
+"""A kind and a tenant."""
 
 
 class Record:
@@ -26,6 +33,7 @@ class Record:
         "owner",
         "row",
         "status",
+        "tenant",
         "traceparent",
         "updated_at",
         "version",
@@ -37,6 +45,7 @@ class Record:
         self.row = 0
         self.created_at = checkpoint.created_at
         self.traceparent = checkpoint.traceparent
+        self.tenant = checkpoint.tenant
         self.owner = checkpoint.owner
         self.lease_until = checkpoint.lease_until
         self.cancel = checkpoint.cancel
@@ -77,6 +86,7 @@ class Record:
             self.traceparent,
             written.result,
             self.row,
+            self.tenant,
         )
 
     def wake(self) -> Wake:
@@ -87,7 +97,7 @@ class Record:
         """The history, from behind a version on."""
         if not self.history:
             return []
-        start = max(0, after + 1 - self.history[0][0])
+        start = bisect_right(self.history, after, key=itemgetter(0))  # claims leave gaps between the versions
         return [HistoryEntry(*entry) for entry in self.history[start : start + limit]]
 
     def prune(self) -> None:
@@ -106,9 +116,25 @@ class FactRow:
 
 
 class Tables:
-    """Everything that the stores over one memory share. Its methods keep the indexes in step with the rows."""
+    """Everything that the stores over one memory share. Its methods keep the indexes in step with the rows.
 
-    def __init__(self) -> None:
+    Args:
+        is_shared: whether workers claim what they drive.
+
+    Attributes:
+        lanes: what nobody owns, by when it is or was due and its row.
+        owned: by owner and row.
+        spent: by kind, see `Limit.spent`.
+        listeners: by the store that listens.
+    """
+
+    def __init__(self, *, is_shared: bool = False) -> None:
+        self.is_shared = is_shared
+        self.lanes: dict[Lane, Ordered[tuple[datetime, int]]] = {}
+        self.owned: dict[str, dict[int, Record]] = {}
+        self.workers: dict[str, Worker] = {}
+        self.spent: dict[str, datetime] = {}
+        self.listeners: dict[int, list[Callable[[], None]]] = {}
         self.records: dict[tuple[str, str], Record] = {}
         self.rows: list[Record] = []
         self.coins: dict[str, Coin] = {}
@@ -144,6 +170,8 @@ class Tables:
                 self.waking.add((wake_at, record.row))
         elif record.status.is_terminal:
             self.ended.add((record.updated_at, record.row))
+        if self.is_shared:
+            self._index_shared(record)
 
     def unindex(self, record: Record) -> None:
         """Take an action that has not ended out of the lists, before it changes."""
@@ -155,6 +183,33 @@ class Tables:
                 self.idle.remove(record.row)
             else:
                 self.waking.remove((wake_at, record.row))
+        if self.is_shared:
+            self._unindex_shared(record)
+
+    def wake_others(self, source: int) -> None:
+        """Tell the other stores that something is due at once."""
+        for listener, callbacks in self.listeners.items():
+            if listener != source:
+                for on_wake in tuple(callbacks):
+                    on_wake()
+
+    def _index_shared(self, record: Record) -> None:
+        if record.owner is not None:
+            self.owned.setdefault(record.owner, {})[record.row] = record
+        elif (due := _due_at(record)) is not None:
+            self.lanes.setdefault((record.key.kind, record.tenant), Ordered()).add((due, record.row))
+
+    def _unindex_shared(self, record: Record) -> None:
+        if record.owner is not None:
+            held = self.owned[record.owner]
+            del held[record.row]
+            if not held:
+                del self.owned[record.owner]
+        elif (due := _due_at(record)) is not None:
+            lane = self.lanes[record.key.kind, record.tenant]
+            lane.remove((due, record.row))
+            if lane.is_empty:
+                del self.lanes[record.key.kind, record.tenant]
 
     def stamp(self, at: datetime) -> None:
         """Note the time of a write."""
@@ -191,6 +246,12 @@ class Tables:
             return False
         holder = self.records.get(coin.holder) if coin.holder is not None else None
         return holder is None or holder.status.is_terminal
+
+
+def _due_at(record: Record) -> datetime | None:
+    if record.status is Status.RUNNING:
+        return record.created_at
+    return record.written.wake_at if record.status is Status.PARKED else None
 
 
 def with_holder(coin: Coin, state: CoinState, holder: ActionKey | None) -> Coin:

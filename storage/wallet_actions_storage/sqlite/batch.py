@@ -5,51 +5,17 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
-from asyncio import Future
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from wallet_actions.errors import StoreUnavailableError, WalletActionError
 from wallet_actions_storage.sqlite.actions import stamp
 from wallet_actions_storage.sqlite.failures import is_busy, is_fault, statement_error, unavailable, unit_error
 from wallet_actions_storage.sqlite.guard import CommitLock
-from wallet_actions_storage.sqlite.program import Program
 from wallet_actions_storage.sqlite.session import Session, TransactionLostError
+from wallet_actions_storage.sqlite.unit import Unit
 
 _LOG = logging.getLogger(__name__)
 _PAUSE_S = 0.001
-
-
-class Unit:
-    """A unit that waits for its transaction.
-
-    Args:
-        start: makes the program, anew for each try.
-        answer: where the caller waits.
-        is_plain: whether the program fails, if it does, before it has written anything.
-        at: the time of an action's write, in microseconds, to be noted with the batch; 0 for none.
-    """
-
-    __slots__ = ("answer", "at", "error", "is_plain", "result", "start")
-
-    def __init__(
-        self, start: Callable[[], Program[Any]], answer: Future[Any], *, is_plain: bool = False, at: int = 0
-    ) -> None:
-        self.start = start
-        self.answer = answer
-        self.is_plain = is_plain
-        self.at = at
-        self.result: Any = None
-        self.error: Exception | None = None
-
-    def resolve(self) -> None:
-        """Tell the caller, in the event loop."""
-        if self.answer.done():
-            return
-        if self.error is not None:
-            self.answer.set_exception(self.error)
-        else:
-            self.answer.set_result(self.result)
 
 
 class BatchWriter:
@@ -58,9 +24,18 @@ class BatchWriter:
     Args:
         name: the file, for messages.
         patience_s: how long a batch is tried again while the database is busy.
+        before_waiting: called, maybe several times a batch, before its thread waits, for the disk or for others.
     """
 
-    def __init__(self, session: Session, lock: CommitLock, name: str, patience_s: float) -> None:
+    def __init__(
+        self,
+        session: Session,
+        lock: CommitLock,
+        name: str,
+        patience_s: float,
+        before_waiting: Callable[[], None] = lambda: None,
+    ) -> None:
+        lock.before_waiting = self._before_waiting = before_waiting
         self._session = session
         self._lock = lock
         self._name = name
@@ -69,6 +44,8 @@ class BatchWriter:
     def write(self, units: Sequence[Unit]) -> None:
         """Commit a batch: afterwards each unit has its result or its error. Never raises."""
         try:
+            if not all(unit.is_plain for unit in units):
+                self._before_waiting()  # who knows how long its statements take
             self._write(units)
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait have to be told
             self._fail(units, error)
@@ -82,6 +59,7 @@ class BatchWriter:
                     lost = self._try(units, is_careful)
             except Exception as error:
                 if is_busy(error) and time.monotonic() < deadline:
+                    self._before_waiting()
                     time.sleep(_PAUSE_S)
                     continue
                 if is_careful and isinstance(error, sqlite3.IntegrityError):
@@ -119,10 +97,12 @@ class BatchWriter:
             for unit in units:
                 unit.error = None
                 try:
-                    unit.result = (session.run if unit.is_plain and not is_careful else session.run_guarded)(
-                        unit.start()
-                    )
-                    latest = max(latest, unit.at)
+                    if unit.is_plain and not is_careful:
+                        unit.result = unit.write(session)
+                    else:
+                        unit.result = session.run_guarded(unit.start())
+                    if unit.at > latest:
+                        latest = unit.at
                 except WalletActionError as error:
                     unit.error = error
                 except TransactionLostError as lost:
@@ -133,7 +113,8 @@ class BatchWriter:
                         raise
                     unit.error = unit_error(error)
             if latest:
-                session.run(_note(latest))
+                session.execute(*stamp(latest))
+            self._before_waiting()
             session.commit()
         finally:
             session.roll_back()
@@ -147,7 +128,3 @@ class BatchWriter:
                 unit.error = StoreUnavailableError(str(error))
             else:
                 unit.error = unavailable(error, self._name)
-
-
-def _note(at: int) -> Program[None]:
-    yield stamp(at)

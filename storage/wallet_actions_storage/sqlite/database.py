@@ -5,16 +5,21 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeAlias, TypeVar
 
 import anyio
 from anyio.to_thread import run_sync
 
+from wallet_actions.checkpoint import Checkpoint
+from wallet_actions.coins import ActionKey
 from wallet_actions.errors import SchemaError, StoreUnavailableError, WalletActionError
+from wallet_actions_storage.sqlite import reads
 from wallet_actions_storage.sqlite.failures import is_busy, unavailable
 from wallet_actions_storage.sqlite.guard import CommitLock, ProcessGuard
+from wallet_actions_storage.sqlite.lanes import INDEX
 from wallet_actions_storage.sqlite.schema import (
     check_header,
     check_library,
@@ -31,9 +36,12 @@ from wallet_actions_storage.sqlite.writer import Writer
 T = TypeVar("T")
 
 _CACHE_KIB = 16_000
-_CHECKPOINT_PAGES = 4000
+_CHECKPOINT_PAGES = 1000  # runs within a commit, so that it is felt: rather often than long
 _LARGEST_IDLE_WAL = 64 * 2**20
 _PAUSE_S = 0.005
+_READ_TOGETHER = 64
+
+Loaded: TypeAlias = tuple[asyncio.Future[Checkpoint | None], Checkpoint | None, Exception | None]
 
 
 class Database:
@@ -47,6 +55,7 @@ class Database:
         self.settings = settings
         self.writer: Writer | None = None
         self._reader: ConnectionThread | None = None
+        self._wanted: deque[tuple[ActionKey, asyncio.Future[Checkpoint | None]]] = deque()
         self._held = AsyncExitStack()
 
     @classmethod
@@ -81,6 +90,37 @@ class Database:
         except (sqlite3.Error, ValueError) as error:
             failure = unavailable(error, self.settings.name)
         raise failure
+
+    async def load(self, key: ActionKey) -> Checkpoint | None:
+        """Read an action's row; those that are asked for together are read and answered together.
+
+        Raises:
+            As `read`.
+        """
+        if self._reader is None:
+            raise StoreUnavailableError(f"the database {self.settings.name} is not open")
+        answer: asyncio.Future[Checkpoint | None] = asyncio.get_running_loop().create_future()
+        self._wanted.append((key, answer))
+        try:
+            # One for each, though the first may read for all: whatever is put down meanwhile has one behind it.
+            self._reader.post(self._load_wanted)
+        except ValueError as error:
+            raise unavailable(error, self.settings.name) from None
+        return await answer
+
+    def _load_wanted(self) -> None:
+        """Read the rows that are wanted by now; in the reader's thread."""
+        reader, wanted = self._reader, self._wanted
+        found: list[Loaded] = []
+        while wanted and reader is not None and len(found) < _READ_TOGETHER:
+            key, answer = wanted.popleft()
+            try:
+                found.append((answer, reads.load(reader.raw, key), None))
+            except Exception as error:  # noqa: BLE001 - told to whoever waits, whatever it is
+                is_known = isinstance(error, sqlite3.Error | ValueError)
+                found.append((answer, None, unavailable(error, self.settings.name) if is_known else error))
+        if found and reader is not None:
+            reader.tell(_answer_wanted, found)
 
     async def close(self) -> None:
         """Write what is queued, then close.
@@ -176,8 +216,22 @@ class Database:
                 "trusted_schema = OFF",
             ):
                 connection.execute(f"PRAGMA {pragma}").fetchall()
+            if settings.is_shared:
+                _patiently(lambda: connection.execute(INDEX), settings.patience_s)
             connection.execute("SELECT row FROM wa_actions LIMIT 1").fetchall()
+            # From here on it is the writer who waits, and lets go of the commit lock meanwhile.
+            connection.execute("PRAGMA busy_timeout = 0").fetchall()
         return Session(connection)
+
+
+def _answer_wanted(found: Sequence[Loaded]) -> None:
+    for answer, checkpoint, error in found:
+        if answer.done():
+            continue
+        if error is not None:
+            answer.set_exception(error)
+        else:
+            answer.set_result(checkpoint)
 
 
 def _configure_reader(connection: sqlite3.Connection) -> None:

@@ -57,7 +57,15 @@ class Transaction:
         is_open: whether statements can be run.
     """
 
-    def __init__(self, owner: object, thread: ConnectionThread, session: Session, lock: CommitLock, name: str) -> None:
+    def __init__(
+        self,
+        owner: object,
+        thread: ConnectionThread,
+        session: Session,
+        lock: CommitLock,
+        name: str,
+        patience_s: float,
+    ) -> None:
         loop = asyncio.get_running_loop()
         self.owner = owner
         self.is_open = False
@@ -65,6 +73,7 @@ class Transaction:
         self._session = session
         self._lock = lock
         self._name = name
+        self._patience_s = patience_s
         self._held = ExitStack()
         self._begun: asyncio.Future[None] = loop.create_future()
         self._word: asyncio.Future[bool] = loop.create_future()
@@ -143,7 +152,7 @@ class Transaction:
     def _begin(self) -> None:
         with ExitStack() as held:
             held.enter_context(self._lock)
-            self._session.begin()
+            self._session.begin(self._patience_s)
             self._held = held.pop_all()
 
     def _end(self, *, is_commit: bool) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -135,12 +136,16 @@ class CommitLock:
 
     Args:
         database: None where there is nobody to keep apart from.
+
+    Attributes:
+        before_waiting: called where the lock is not free, before it is waited for.
     """
 
     def __init__(self, database: Path | None, patience_s: float) -> None:
         self._database = database
         self._patience_s = patience_s
         self._lock: _FileLock | None = None
+        self.before_waiting: Callable[[], None] = lambda: None
 
     def open(self) -> None:
         """Open the lock's file.
@@ -162,6 +167,7 @@ class CommitLock:
         """
         if self._lock is None or self._lock.try_lock():
             return self
+        self.before_waiting()
         deadline, pause_s = time.monotonic() + self._patience_s, _PAUSE_S
         while not self._lock.try_lock():
             if time.monotonic() >= deadline:

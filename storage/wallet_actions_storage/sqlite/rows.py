@@ -17,7 +17,7 @@ Row: TypeAlias = Sequence[Any]
 
 ACTION_COLUMNS = (
     "row, kind, id, version, schema_version, state, phase, status, created_at, updated_at, wake_at, attempts, faults,"
-    " error_type, error_message, cancel, owner, lease_until, traceparent, result"
+    " error_type, error_message, cancel, owner, lease_until, traceparent, result, tenant"
 )
 HISTORY_COLUMNS = "version, at, event, status, phase, attempts, error_type, error_message, notes"
 COIN_COLUMNS = "id, account, unit, amount, payload, state, holder_kind, holder_id"
@@ -83,6 +83,7 @@ def to_action(row: Row) -> Checkpoint:
         traceparent=row[18],
         result=row[19],
         row=row[0],
+        tenant=row[20],
     )
 
 

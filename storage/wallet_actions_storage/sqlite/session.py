@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from wallet_actions.store import Statement
-from wallet_actions_storage.sqlite.failures import is_fault_under_statement, statement_error
+from wallet_actions_storage.sqlite.failures import is_busy, is_fault_under_statement, statement_error
 from wallet_actions_storage.sqlite.program import Program, Reply
 from wallet_actions_storage.sqlite.rows import Row
 
 T = TypeVar("T")
+
+_PAUSE_S = 0.001
 
 TABLE_PREFIX = "wa_"
 """How the names of our tables begin. The app reads them; it does not write them."""
@@ -60,11 +63,16 @@ class TransactionLostError(Exception):
 
 
 class Session:
-    """Runs programs on a connection, all in its thread. The caller begins and ends the transaction."""
+    """Runs programs on a connection, all in its thread. The caller begins and ends the transaction.
+
+    Attributes:
+        execute: the cursor's, for what needs no program.
+    """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
         self.cursor = connection.cursor()
+        self.execute = self.cursor.execute
         self._reply = Reply()
         self._is_app = False
         self._may_save = False
@@ -142,9 +150,22 @@ class Session:
             raise TransactionLostError(failure)
         raise failure
 
-    def begin(self) -> None:
-        """Begin a transaction that will write."""
-        self.cursor.execute("BEGIN IMMEDIATE")
+    def begin(self, patience_s: float = 0.0) -> None:
+        """Begin a transaction that will write.
+
+        Args:
+            patience_s: how long to wait for another connection to end its own.
+        """
+        deadline = time.monotonic() + patience_s
+        while True:
+            try:
+                self.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if not is_busy(error) or time.monotonic() >= deadline:
+                    raise
+                time.sleep(_PAUSE_S)
+            else:
+                return
 
     def commit(self) -> None:
         """Commit; durable when this returns."""

@@ -27,6 +27,7 @@ class Settings:
     has_history: bool
     patience_s: float
     is_read_only: bool
+    is_shared: bool = False
 
     @property
     def name(self) -> str:
@@ -46,6 +47,8 @@ def check_settings(settings: Settings) -> Settings:
         raise UsageError("durability is full or normal")
     if settings.patience_s < 0:
         raise UsageError("busy_timeout is not negative")
+    if settings.is_exclusive and settings.is_shared:
+        raise UsageError("a file that several workers share is no process's own: exclusive or shared, not both")
     if settings.is_exclusive and settings.is_read_only:
         raise UsageError("a store that only reads does not need the file to itself")
     return settings
@@ -94,4 +97,5 @@ _OPTIONS: dict[str, Callable[[str, str], Any]] = {
     "exclusive": _truth,
     "history": _truth,
     "read_only": _truth,
+    "shared": _truth,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -15,12 +15,14 @@ import aiosqlite
 from wallet_actions.checkpoint import Checkpoint, HistoryEntry, Status, Wake
 from wallet_actions.coins import ActionKey, Balance, Coin, CoinState, Fact
 from wallet_actions.errors import StoreUnavailableError, UsageError
+from wallet_actions.fleet import Claim, Worker, check_lease
 from wallet_actions.store import EMPTY_DELTA, Created, Diagnosis, NewAction, Saved, Write
-from wallet_actions_storage.sqlite import actions, commands, ledger, reads
+from wallet_actions_storage.sqlite import actions, commands, ledger, reads, sharing
 from wallet_actions_storage.sqlite.app_connection import run_in_app_transaction
 from wallet_actions_storage.sqlite.database import Database
 from wallet_actions_storage.sqlite.diagnose import diagnose
 from wallet_actions_storage.sqlite.embedding import Transaction
+from wallet_actions_storage.sqlite.lanes import Lane
 from wallet_actions_storage.sqlite.program import Program
 from wallet_actions_storage.sqlite.settings import Durability, Settings, check_settings, parse_url
 from wallet_actions_storage.sqlite.writer import Writer
@@ -46,6 +48,8 @@ class SQLiteStore:
         busy_timeout: how long to wait for other processes before `StoreUnavailableError`.
         read_only: write nothing at all, not even a newer schema; writes raise `UsageError`. Other stores may have the
             file open, exclusively too.
+        shared: whether the engines on this file are workers of one fleet, which claim what they drive. The same in all
+            processes that drive.
 
     Raises:
         UsageError: the path is not a file's, or an option is not known.
@@ -60,11 +64,15 @@ class SQLiteStore:
         history: bool = True,
         busy_timeout: timedelta = timedelta(seconds=5),
         read_only: bool = False,
+        shared: bool = False,
     ) -> None:
         self._settings = check_settings(
-            Settings(Path(path).absolute(), exclusive, durability, history, busy_timeout.total_seconds(), read_only)
+            Settings(
+                Path(path).absolute(), exclusive, durability, history, busy_timeout.total_seconds(), read_only, shared
+            )
         )
         self._database: Database | None = None
+        self._after = Lane("", "")
 
     @classmethod
     def from_url(cls, url: str) -> Self:
@@ -110,14 +118,14 @@ class SQLiteStore:
         writer = self._writer()
         if write.checkpoint.status.is_terminal:
             raise UsageError("the last checkpoint of an action is written by finish")
-        return await self._write(writer, write)
+        return await writer.write(write, self._settings.has_history)
 
     async def finish(self, write: Write) -> Saved:
         """See `Store`."""
         writer = self._writer()
         if not write.checkpoint.status.is_terminal:
             raise UsageError("an action finishes with a terminal status")
-        return await self._write(writer, write)
+        return await writer.write(write, self._settings.has_history)
 
     async def request_cancel(self, key: ActionKey, at: datetime) -> bool:
         """See `Store`. `updated_at` stays: it tells of the driver."""
@@ -125,7 +133,7 @@ class SQLiteStore:
 
     async def load(self, key: ActionKey) -> Checkpoint | None:
         """See `Store`."""
-        return await self._read(lambda connection: reads.load(connection, key))
+        return await self._opened().load(key)
 
     async def list_actions(
         self,
@@ -224,6 +232,46 @@ class SQLiteStore:
         """See `Store`."""
         return await self._read(reads.counters)
 
+    # With others, see `wallet_actions.fleet.SharedStore`
+
+    @property
+    def is_shared(self) -> bool:
+        """See `SharedStore`."""
+        return self._settings.is_shared
+
+    async def now(self) -> datetime:
+        """The clock of the machine, as SQLite tells it: all processes on a file are on one machine."""
+        return await self._read(sharing.now)
+
+    async def claim(self, claim: Claim) -> Sequence[Checkpoint]:
+        """See `SharedStore`. What finds nothing takes no lock either."""
+        writer, after = self._writer(), self._after
+        is_open = claim.keys is not None or await self._read(
+            lambda connection: sharing.is_anything_due(connection, claim, after)
+        )
+        if not is_open:
+            return []
+        taken, self._after = await writer.submit(partial(sharing.claim, claim, after))
+        return taken
+
+    async def renew(self, worker: Worker, *, at: datetime, lease: timedelta) -> frozenset[ActionKey]:
+        """See `SharedStore`."""
+        check_lease(lease)
+        return await self._submit(partial(sharing.renew, worker, at, lease))
+
+    async def let_go(self, owner: str, keys: Collection[ActionKey] | None = None) -> int:
+        """See `SharedStore`."""
+        return await self._submit(partial(sharing.let_go, owner, keys))
+
+    async def workers(self, *, at: datetime) -> Sequence[Worker]:
+        """See `SharedStore`."""
+        return await self._read(lambda connection: sharing.workers(connection, at))
+
+    def listen(self, on_wake: Callable[[], None]) -> AbstractAsyncContextManager[None]:
+        """See `SharedStore`. SQLite tells nobody of a commit: polls find everything."""
+        self._opened()
+        return nullcontext()
+
     # The embedding app and the operator
 
     def transaction(self) -> AbstractAsyncContextManager[Transaction]:
@@ -234,11 +282,6 @@ class SQLiteStore:
         """See `Store`."""
         settings = self._settings
         return await self._read(lambda connection: diagnose(connection, settings))
-
-    async def _write(self, writer: Writer, write: Write) -> Saved:
-        program = actions.WriteProgram(write)
-        start = partial(program.run, self._settings.has_history)
-        return await writer.submit(start, is_plain=program.is_plain, at=program.at)
 
     async def _submit(self, start: Callable[[], Program[T]]) -> T:
         return await self._writer().submit(start)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable, Sequence
 from itertools import chain, combinations
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wallet_actions.cashu import coin_selection
 from wallet_actions.cashu.coin_selection import MOST_EXACT_COINS, MOST_EXTRA_COINS, exact, input_fee, select
 from wallet_actions.cashu.errors import InsufficientFundsError
 from wallet_actions.coins import Coin
 
 FEES = {"free": 0, "cheap": 100, "dear": 250, "odd": 1, "old": 100, "older": 0}
 RETIRED = {"old", "older"}
+MOST_CALLS = 100_000
 
 
 def coins_of(amounts: Sequence[int], keyset: str = "free", start: int = 0) -> list[Coin]:
@@ -230,24 +232,27 @@ def test_nothing_covers_nothing() -> None:
 
 
 @pytest.mark.parametrize("denominations", ["powers", "any"])
-def test_ten_thousand_coins_take_little_time(denominations: str) -> None:
-    """The best of three, since others share the machine; 50 ms are the aim."""
+def test_the_search_among_ten_thousand_coins_is_bounded(denominations: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps are counted, since others share the machine; for the time that they take, see the benchmarks."""
+    steps = 0
+    for search in (coin_selection._Match, coin_selection._Cover):
+
+        def counted(*args: Any, descend: Callable[..., None] = search.descend) -> None:
+            nonlocal steps
+            steps += 1
+            descend(*args)
+
+        monkeypatch.setattr(search, "descend", counted)
     rng = random.Random(7)
     amounts = [2 ** rng.randrange(20) if denominations == "powers" else rng.randrange(1, 10**6) for _ in range(10_000)]
     coins = [
         Coin(id=f"{number:06d}", account=rng.choice(list(FEES)), unit="sat", amount=amount)
         for number, amount in enumerate(amounts)
     ]
-    slowest = 0.0
     for amount in (1, 77, 12_345, 10**6 + 1, sum(amounts) // 2, sum(amounts) - sum(amounts) // 100):
-        times = []
-        for _ in range(3):
-            began = time.perf_counter()
-            result = chosen(coins, amount)
-            times.append(time.perf_counter() - began)
-            assert left_over(result, amount) >= 0
-        slowest = max(slowest, min(times))
-    assert slowest < 0.5, "ten times the aim, for a busy machine"
+        steps = 0
+        assert left_over(chosen(coins, amount), amount) >= 0
+        assert steps < MOST_CALLS
 
 
 def test_many_kinds_of_coins_at_once_do_not_exhaust_the_stack() -> None:

@@ -9,7 +9,7 @@ import asyncio
 import base64
 import json
 import random
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import cbor2
@@ -22,13 +22,16 @@ from tests.unit.cashu.giving import given as signed_coins
 from tests.unit.cashu.giving import token_of
 from tests.unit.cashu.kit import TinyMint
 from tests.unit.cashu.swap_mint import Bench, Sheet, SwapMint, lost_after, refusing
-from tests.unit.cashu.test_cashu_client import CALLS, MELT_QUOTE, MINT_QUOTE, answering, coins, dumped, made
+from tests.unit.cashu.test_cashu_client import CALLS, MELT_QUOTE, MINT_QUOTE, Call, answering, coins, dumped, made
 from tests.unit.cashu.token_vectors import V3, V4_MULTIPLE, V4_SINGLE
 from tests.unit.cashu.vectors import MNEMONIC
-from wallet_actions.cashu import Receive
+from wallet_actions.cashu import Receive, notify
+from wallet_actions.cashu.answers import MintInfo
 from wallet_actions.cashu.conditions import condition_of, locked_secret, pay_to_key
 from wallet_actions.cashu.derivation import Seed
 from wallet_actions.cashu.errors import MalformedError, MintError
+from wallet_actions.cashu.melt_quotes import invoice_msat
+from wallet_actions.cashu.notify import Topic, Watch
 from wallet_actions.cashu.outputs import locked_outputs_for, unblind_all
 from wallet_actions.cashu.proofs import Proof
 from wallet_actions.cashu.tokens import Token, TokenVersion, decode_token, encode_token, inspect_token
@@ -231,13 +234,28 @@ def test_secrets_with_changed_text(seed: int) -> None:
 _OUTPUTS, _MESSAGES = made()
 _SIGNATURES = dumped(MINT.sign(_MESSAGES))
 _KEYSET = {"id": MINT.keyset.id, "unit": "sat", "keys": {str(key): value for key, value in MINT.keyset.keys.items()}}
+_METHODS = [{"method": "bolt11", "unit": "sat"}]
+_NUTS = {
+    "4": {"methods": _METHODS, "disabled": False},
+    "7": {"supported": True},
+    "15": {"methods": _METHODS},
+    "17": {"supported": [{**_METHODS[0], "commands": ["proof_state"]}]},
+    "29": {"supported": True, "max_batch_size": 3, "methods": ["bolt11"]},
+}
+ALL_CALLS: dict[str, Call] = {
+    **CALLS,
+    "mint_batch": lambda client: client.mint_batch({"a": 60, "b": 5}, made()[1]),
+    "mint_quotes": lambda client: client.mint_quotes([str(MINT_QUOTE["quote"]), "b"]),
+}
 ANSWERS: dict[str, object] = {
-    "info": {"name": "m", "nuts": {"17": {"supported": [{"commands": ["proof_state"]}]}, "29": {"max_batch_size": 3}}},
+    "info": {"name": "m", "nuts": _NUTS},
     "keysets": {"keysets": [MINT.info.model_dump()]},
     "keys": {"keysets": [_KEYSET]},
     "create_mint_quote": MINT_QUOTE,
     "mint_quote": MINT_QUOTE,
     "mint": {"signatures": _SIGNATURES},
+    "mint_batch": {"signatures": _SIGNATURES},
+    "mint_quotes": [MINT_QUOTE, {**MINT_QUOTE, "quote": "b", "state": "UNPAID"}],
     "swap": {"signatures": _SIGNATURES},
     "create_melt_quote": MELT_QUOTE,
     "melt_quote": {**MELT_QUOTE, "payment_preimage": "00", "change": _SIGNATURES[:1]},
@@ -251,10 +269,14 @@ OURS = (TransientError, RejectedError, ConfigurationError, MalformedError)
 async def understood(name: str, body: bytes, status: int = 200) -> bool:
     """Whether the client takes the answer; anything but an error of ours fails the test."""
     try:
-        result = await CALLS[name](answering(body, status).client())
+        result = await ALL_CALLS[name](answering(body, status).client())
     except OURS:
         return False
-    if name in ("mint", "swap"):
+    if isinstance(result, MintInfo):
+        assert type(result.most_quotes) is int
+        assert {result.supports(nut) for nut in (4, 7, 15, 17, 29)} <= {True, False}
+        assert {result.offers(15, "sat"), result.announces("proof_state")} <= {True, False}
+    if name in ("mint", "mint_batch", "swap"):
         try:
             unblind_all(_OUTPUTS, result, MINT.keyset)  # type: ignore[arg-type]
         except OURS:
@@ -301,7 +323,7 @@ async def test_answers_with_values_of_other_sorts(name: str) -> None:
     ids=["nothing", "cut", "deep lists", "deep maps", "bytes", "number", "half a character", "nan", "null", "list"],
 )
 async def test_answers_that_are_none(name: str, body: bytes) -> None:
-    assert not await understood(name, body)
+    assert not await understood(name, body) or (name, body) == ("mint_quotes", b"[]"), "it knows none of them"
     assert not await understood(name, body, status=400)
 
 
@@ -313,6 +335,47 @@ async def test_a_complaint_of_the_mint_may_hold_anything() -> None:
         await CALLS["swap"](answering(json.dumps(complaint).encode(), 400).client())
     for _ in range(300):
         assert not await understood("swap", json.dumps(swapped(rng, complaint)).encode(), status=400)
+
+
+_TOLD: dict[Topic, dict[str, object]] = {
+    Topic.COINS: {"Y": coins()[0].y, "state": "SPENT", "witness": None},
+    Topic.MINT_QUOTES: MINT_QUOTE,
+    Topic.MELT_QUOTES: {**MELT_QUOTE, "payment_preimage": "00", "change": _SIGNATURES[:1]},
+}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("topic", list(Topic))
+async def test_messages_of_a_websocket_may_hold_anything(topic: Topic) -> None:
+    """NUT-17: what is not understood is passed over, and nothing is told of what nobody asked for."""
+    rng = random.Random(f"{SEEDS[0]} {topic}")
+    payload = _TOLD[topic]
+    name = str(payload["Y" if topic is Topic.COINS else "quote"])
+    message = {"jsonrpc": "2.0", "method": "subscribe", "params": {"subId": "s", "payload": payload}}
+    heard = []
+    async with answering({}).client() as client:
+        for number in range(400):
+            watch = Watch(client, topic, [name], deadline=timedelta(hours=1))
+            other = json.dumps(swapped(rng, message))
+            body = other if number % 2 else changed(rng, json.dumps(message).encode()).decode("utf-8", "replace")
+            understood = notify._message(json.dumps(message) if number == 0 else body)
+            if understood is not None and understood.params is not None:
+                watch._hear(understood.params.payload)
+            assert set(watch._untold) <= {name}
+            heard.append(bool(watch._untold))
+    assert heard[0]
+    assert 0 < sum(heard) < len(heard)
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    text=st.text(max_size=40) | st.from_regex(r"ln[a-z]{1,6}[0-9]{0,40}[munp]?1[ac-hj-np-z02-9]{0,9}", fullmatch=True)
+)
+def test_any_text_as_an_invoice(text: str) -> None:
+    """BOLT-11: what it asks for, or nothing; also with more digits than Python reads."""
+    for invoice in (text, text.replace("1", "1" * 5_000, 1)):
+        asked = invoice_msat(invoice)
+        assert asked is None or asked >= 0
 
 
 # What is made of both: a token that is handed in, and what its mint then says.

@@ -338,10 +338,10 @@ def test_what_is_no_token_is_not_summed_up_either(name: str) -> None:
 def test_ten_megabytes_are_refused_at_once(filler: str) -> None:
     for head in ("cashuA", "cashuB", ""):
         text = head + filler * 10_000_000
-        began = time.perf_counter()
+        began = time.process_time()
         with pytest.raises(MalformedError, match="more than"):
             decode_token(text)
-        assert time.perf_counter() - began < 0.1
+        assert time.process_time() - began < 0.1
 
 
 WORST = {
@@ -361,14 +361,14 @@ WORST = {
 def test_the_worst_of_the_longest_tokens_take_bounded_time_and_memory(text: str) -> None:
     assert len(text) <= MAX_TOKEN_CHARS
     tracemalloc.start()
-    began = time.perf_counter()
+    began = time.process_time()
     try:
         with pytest.raises(MalformedError):
             decode_token(text)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert time.perf_counter() - began < 10, "tracing makes it some ten times slower"
+    assert time.process_time() - began < 10, "tracing makes it some ten times slower"
     assert peak < 100 * 2**20
 
 

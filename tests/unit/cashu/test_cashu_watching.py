@@ -19,9 +19,9 @@ from tests.unit.cashu.fake_mint import URL, Json
 from tests.unit.cashu.swap_mint import Bench, Sheet
 from tests.unit.cashu.vectors import MNEMONIC
 from wallet_actions.action import Action
-from wallet_actions.cashu import KINDS, Cashu, Issue, Seed, Send, watching
+from wallet_actions.cashu import KINDS, Cashu, Issue, IssueBatch, Melt, Seed, Send, watching
 from wallet_actions.cashu.notify import MAX_WATCHED, Topic
-from wallet_actions.cashu.proofs import Proof
+from wallet_actions.cashu.proofs import BlindedMessage, Proof
 from wallet_actions.cashu.watching import WATCHED_FOR, Watcher
 from wallet_actions.checkpoint import Status
 from wallet_actions.engine import Engine
@@ -234,6 +234,67 @@ async def test_a_payment_that_the_mint_tells_of_is_noticed(desk: Desk) -> None:
         line.tell({"quote": "unpaid", "request": "lnbc1", "state": "PAID", "unit": "sat"})
         await desk.settle(A_MOMENT)
         assert await desk.is_done(issue)
+
+
+async def test_payments_of_a_batch_that_the_mint_tells_of_are_noticed(desk: Desk) -> None:
+    """All of them: until then the paid ones wait for the others."""
+    states: dict[str, str] = {}
+
+    def quote(body: Json) -> Json:
+        name = str(body["_"]).rpartition("/")[2]
+        if name == "bolt11":
+            name = f"q{len(states)}"
+        return {"quote": name, "request": "lnbc1", "state": states.setdefault(name, "UNPAID"), "unit": "sat"}
+
+    desk.mint.routes |= {"POST /v1/mint/quote": quote, "GET /v1/mint/quote": quote}
+    async with desk.open():
+        batch = await IssueBatch.of(desk.wallet, URL, [8, 16])
+        await desk.engine.start(batch, batch.opening)
+        line = await desk.listening("q0", "q1")
+        assert line.kind == Topic.MINT_QUOTES
+        for name in sorted(states):
+            assert await desk.is_parked(batch)
+            states[name] = "PAID"
+            line.tell(quote({"_": f"GET /{name}"}))
+            await desk.settle(A_MOMENT)
+        assert await desk.is_done(batch)
+
+
+@pytest.mark.parametrize(("state", "ending"), [("PAID", Status.DONE), ("UNPAID", Status.FAILED)])
+async def test_a_payment_under_way_is_listened_for_and_not_asked_for(desk: Desk, state: str, ending: Status) -> None:
+    """Beside the action nobody asks, since two that ask have some mints sign the change twice."""
+    blanks: list[BlindedMessage] = []
+
+    def take(body: Json) -> Json:
+        blanks.extend(BlindedMessage.model_validate(output) for output in body["outputs"])
+        return desk.mint.melt_quote()
+
+    async with desk.open():
+        desk.mint.quote = "fund"
+        issue = await Issue.of(desk.wallet, URL, 32)
+        await desk.engine.start(issue, issue.opening)
+        await desk.engine.result(Issue, issue.id)
+        desk.mint.quote, desk.mint.state = "melt", "PENDING"
+        desk.mint.routes["POST /v1/melt/bolt11"] = take
+        desk.mint.signed.clear()
+        melt = await Melt.of(desk.wallet, URL, "lnbc100n1pjqqqqq")
+        await desk.engine.start(melt, melt.opening)
+        line = await desk.listening("melt")
+        assert line.kind == Topic.MELT_QUOTES
+        await desk.settle(timedelta(minutes=20))
+        asked = desk.mint.count("GET /v1/melt/quote")
+        while desk.mint.count("GET /v1/melt/quote") == asked:
+            await desk.settle(timedelta(seconds=1))
+        line.tell(desk.mint.melt_quote())
+        await desk.settle(timedelta(seconds=30))
+        assert await desk.is_parked(melt)
+        assert desk.mint.count("GET /v1/melt/quote") == asked + 1, "no news, and its own turn comes once a minute"
+        desk.mint.state = state
+        for blank, amount in zip(blanks, (16, 4, 1) if state == "PAID" else (), strict=False):
+            desk.mint.sign(blank, amount)
+        line.tell(desk.mint.melt_quote())
+        await desk.settle(A_MOMENT)
+        assert await desk.status(melt) is ending
 
 
 async def test_one_line_is_for_all_tokens_of_a_mint(desk: Desk) -> None:

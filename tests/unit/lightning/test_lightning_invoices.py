@@ -8,9 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.lightning.rig import LightningRig
+from tests.unit.lightning.rig import BALANCE, LightningRig
 from wallet_actions.errors import UsageError
-from wallet_actions.lightning import InsufficientFundsError, InvoiceError, InvoiceFault, pay, read_invoice
+from wallet_actions.lightning import (
+    InsufficientFundsError,
+    InvoiceError,
+    InvoiceFault,
+    LightningSend,
+    pay,
+    read_invoice,
+)
 from wallet_actions.lightning.invoices import payment_hash_of
 from wallet_actions.lightning.sandbox import SandboxNode
 from wallet_actions.testing.clock import FakeClock
@@ -43,6 +50,7 @@ def test_what_an_invoice_says() -> None:
         (NODE.invoice(21_000, expiry_s=60, age_s=61), InvoiceFault.EXPIRED),
         (NODE.invoice(21_000, network="mainnet"), InvoiceFault.NETWORK),
         (NODE.invoice(None), InvoiceFault.AMOUNTLESS),
+        (NODE.invoice(21_000, is_own=True), InvoiceFault.OWN),
         (GOOD[:-1] + ("q" if GOOD[-1] != "q" else "p"), InvoiceFault.MALFORMED),
         (GOOD[:40] + GOOD[40:].upper(), InvoiceFault.MALFORMED),
         (GOOD[:80], InvoiceFault.MALFORMED),
@@ -51,11 +59,23 @@ def test_what_an_invoice_says() -> None:
         ("bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080", InvoiceFault.MALFORMED),
         ("ln" * 5_000, InvoiceFault.MALFORMED),
     ],
-    ids=["expired", "network", "amountless", "checksum", "mixed case", "cut", "empty", "prefix", "address", "long"],
+    ids=[
+        "expired",
+        "network",
+        "amountless",
+        "own",
+        "checksum",
+        "mixed case",
+        "cut",
+        "empty",
+        "prefix",
+        "address",
+        "long",
+    ],
 )
 async def test_an_invoice_that_cannot_be_paid(text: str, fault: InvoiceFault) -> None:
     """One clear error, and nothing is started or held."""
-    async with LightningRig() as rig:
+    async with LightningRig(lnd=SandboxNode(seed="invoices", balance_msat=BALANCE, clock=FakeClock())) as rig:
         rig.clock.set_wall(NODE.clock.now())
         with pytest.raises(InvoiceError) as caught:
             await pay(rig.engine, rig.wallet, text)
@@ -73,6 +93,9 @@ async def test_an_invoice_beyond_the_means() -> None:
         assert (caught.value.needed_msat, caught.value.available_msat) == (1_000_001, 1_000_000)
         with pytest.raises(UsageError, match="not negative"):
             await pay(rig.engine, rig.wallet, rig.lnd.invoice(1_000), fee_limit_msat=-1)
+        for timeout_s in (0, 24 * 3600 + 1):
+            with pytest.raises(UsageError, match="at most a day"):
+                await LightningSend.of(rig.wallet, rig.lnd.invoice(1_000), timeout_s=timeout_s)
         assert await rig.engine.operator.list_actions(kinds=["lightning_send"]) == []
 
 

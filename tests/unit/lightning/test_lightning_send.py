@@ -15,7 +15,7 @@ from wallet_actions.checkpoint import Status
 from wallet_actions.errors import ActionFailedError, ConfigurationError, RejectedError, TransientError
 from wallet_actions.lightning import Allot, LightningSend, NodeIdentity, Payment, PaymentStatus, pay
 from wallet_actions.lightning.sandbox import Fate
-from wallet_actions.lightning.send import GRACE, PAYMENT
+from wallet_actions.lightning.send import COPY_POLL, GRACE, PAYMENT
 from wallet_actions.outcome import DriveMode, Outcome
 from wallet_actions_storage import MemoryStore
 
@@ -157,6 +157,11 @@ async def test_not_found_after_expiry_and_grace_is_refunded(rig: LightningRig) -
     assert await rig.balance() == HELD
     assert "expired before it was paid" in await failed(rig, action)
     assert await rig.balance() == (BALANCE, 0)
+    assert await fact(rig, action) == {
+        "state": "failed",
+        "account": action.account,
+        "reason": "the invoice expired before it was paid",
+    }
     assert rig.node.calls.count("send") == sendings, "an expired invoice is not sent"
     assert rig.clock.now() >= action.expires_at + GRACE
 
@@ -169,6 +174,7 @@ async def test_a_failure_after_a_lost_answer_waits_for_the_copy(rig: LightningRi
     await rig.drive_until(action, rig.clock.now() + timedelta(seconds=300))
     assert (await rig.checkpoint(action)).phase == "payment_failed"
     assert await rig.balance() == HELD
+    assert await rig.store.facts(kind=PAYMENT) == [], "a fact is final, and this may yet be paid"
     rig.lnd.send(action.invoice, fee_limit_msat=1_000)  # here it is
     await rig.end(action)
     assert rig.lnd.settled == {action.id: 1}
@@ -183,6 +189,32 @@ async def test_a_failure_after_a_lost_answer_ends_in_time(rig: LightningRig) -> 
     await failed(rig, action)
     assert rig.clock.now() >= action.expires_at + GRACE
     assert await rig.balance() == (BALANCE, 0)
+
+
+async def test_a_late_copy_is_noticed_long_before_the_invoice_expires(rig: LightningRig) -> None:
+    """It is looked for now and then, however long the invoice is good for."""
+    action = await rig.send(expiry_s=30 * 24 * 3600)
+    rig.lnd.decide(action.id, Fate.FAIL, Fate.SETTLE)
+    rig.node.script["send"] = [LOST]
+    await rig.drive_until(action, rig.clock.now() + timedelta(days=1))
+    assert (await rig.checkpoint(action)).phase == "payment_failed"
+    looks = rig.node.calls.count("track")
+    assert 24 <= looks <= 30
+    rig.lnd.send(action.invoice, fee_limit_msat=1_000)
+    before = rig.clock.now()
+    await rig.end(action)
+    assert rig.clock.now() - before <= COPY_POLL + timedelta(minutes=1)
+    assert rig.lnd.settled == {action.id: 1}
+
+
+async def test_what_the_checkpoint_tells_of_is_not_remembered_as_well(rig: LightningRig) -> None:
+    """A process that goes on for years remembers nothing of the payments that it made."""
+    action = await rig.send()
+    rig.node.script["send"] = [LOST]
+    await rig.go(action)
+    assert rig.wallet.is_unanswered(action.id)
+    await rig.end(action)
+    assert not rig.wallet.is_unanswered(action.id)
 
 
 async def test_a_refused_macaroon_leaves_no_copy(rig: LightningRig) -> None:

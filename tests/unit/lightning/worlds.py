@@ -30,11 +30,12 @@ class PayingWorld(World[LightningWallet]):
 
     kinds: ClassVar[list[Any]] = [*KINDS]
     fates: ClassVar[tuple[Fate, ...]] = (Fate.SETTLE,)
+    expiry: ClassVar[timedelta] = timedelta(hours=3)
 
     def __init__(self) -> None:
         super().__init__()
         self.node = SandboxNode(balance_msat=BALANCE, fee_msat=FEE, clock=self.clock, seed="world")
-        self.invoice = self.node.invoice(AMOUNT, expiry_s=int(timedelta(hours=3).total_seconds()))
+        self.invoice = self.node.invoice(AMOUNT, expiry_s=int(self.expiry.total_seconds()))
 
     async def prepare(self, store: Store) -> None:
         wallet = LightningWallet(store, DirectNode(self.node), clock=self.clock)

@@ -74,7 +74,7 @@ def corrupt_page(path: Path, sound: Path) -> None:
 SAID: dict[Callable[[Path, Path], None], str] = {
     not_a_database: "{path} is not a database",
     another_programs: "{path} is a database of another program; give the wallet a file of its own",
-    newer: "{path} has schema version 999, and this code knows versions up to 1: use a newer release",
+    newer: "{path} has schema version 999, and this code knows versions up to 2: use a newer release",
     empty: "{path} is empty, not a database of wallet-actions",
     cut_off: "{path} is damaged: keep a copy of it, and restore a backup",
     corrupt_page: "the database {path} is damaged: stop, keep a copy of the file, and restore a backup",

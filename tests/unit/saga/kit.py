@@ -223,14 +223,16 @@ async def whole_or_nothing(store: Store, peer: Peer) -> list[str]:
     """
     found: list[str] = []
     infos = await list_sagas(store, limit=1000)
-    reversed_ids = {info.key.id.removesuffix("/reversal") for info in infos if info.key.id.endswith("/reversal")}
+    reversals = {info.key.id.removesuffix("/reversal"): info for info in infos if info.key.id.endswith("/reversal")}
     for info in infos:
         if info.key.id.endswith("/reversal"):
             continue
-        rows = {f"{info.key.id}/{row.step}": row for row in await ledger(store, info.key) if row.step != "inner"}
+        every = await ledger(store, info.key)
+        rows = {f"{info.key.id}/{row.step}": row for row in every if row.step != "inner"}
         order = list(rows)
         there = {key for key in rows if key in peer.things}
         begun = {key for key, row in rows.items() if row.state is not RowState.PENDING}
+        has_failed = any(row.state is RowState.COMPENSATION_FAILED for row in every)
         failed = {key for key, row in rows.items() if row.state is RowState.COMPENSATION_FAILED}
         undone = [order.index(line[1:]) for line in peer.log if line[0] == "-" and line[1:] in rows]
         if made := {line[1:] for line in peer.log if line[1:] in rows} - begun:
@@ -238,13 +240,14 @@ async def whole_or_nothing(store: Store, peer: Peer) -> list[str]:
         if undone != sorted(undone, reverse=True):
             found.append(f"{info.key} was undone in the order {undone}")
         match info.status:
-            case Status.DONE if info.key.id in reversed_ids:
-                expected: set[str] = set()
+            case Status.DONE if (reversal := reversals.get(info.key.id)) is not None:
+                left = await ledger(store, reversal.key) if reversal.status is Status.STUCK else ()
+                expected = {f"{info.key.id}/{row.step}" for row in left if row.state is RowState.COMPENSATION_FAILED}
             case Status.DONE:
                 expected = set(rows)
             case Status.STUCK:
                 expected = there & failed
-                if not failed or set(info.steps) - {"pending", "compensated", "compensation_failed"}:
+                if not has_failed or set(info.steps) - {"pending", "compensated", "compensation_failed"}:
                     found.append(f"{info.key} is stuck with {info.steps}")
             case Status.FAILED | Status.CANCELLED:
                 expected = set()

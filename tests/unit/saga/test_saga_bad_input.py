@@ -75,6 +75,50 @@ async def test_a_renamed_step_answers_to_its_former_name() -> None:
         assert [group[0] for group in Renamed.new("t", Job()).plan] == ["a", "better", "c"]
 
 
+class Unsaid(B, name="other"): ...
+
+
+class Misnamed(Saga[Shop, Job], kind="order", steps=[A, Unsaid, C]): ...
+
+
+class Narrow(Record):
+    colour: str
+
+
+class Narrowed(Saga[Shop, Narrow], kind="order", steps=[A, B, C]): ...  # another input
+
+
+async def test_a_step_that_changes_its_name_is_missed_and_goes_on_once_it_says_so() -> None:
+    async with Rig(Old).open() as rig:
+        rig.shop.answer("execute a", lambda: Wait(Old.retry.cap), lambda: Made(key="s/a"))
+        saga = Old.new("s", Job())
+        await rig.executor.start(saga)
+        await rig.executor.drive(saga.key)
+        before = await rig.states(saga.key)
+        rig.restart(Misnamed)
+        driven = await rig.executor.drive(saga.key)
+        assert driven.outcome is Outcome.PARKED
+        assert "the step 'b' is not registered" in str(driven.error)
+        assert (rig.shop.calls, await rig.states(saga.key)) == (["execute a"], before)
+        rig.restart(Renamed)
+        await rig.operator.retry(saga.key)
+        assert (await rig.executor.drive(saga.key)).outcome is Outcome.DONE
+
+
+async def test_a_saga_whose_input_this_code_cannot_read_is_kept_and_goes_on_with_code_that_can() -> None:
+    """G9, L-U2."""
+    async with Rig(Old).open() as rig:
+        saga = Old.new("s", Job())
+        await rig.executor.start(saga)
+        rig.restart(Narrowed)
+        driven = await rig.executor.drive(saga.key)
+        assert driven.status is Status.QUARANTINED
+        assert rig.shop.calls == []
+        assert await rig.states(saga.key) == ["pending"] * 3
+        rig.restart(Old)
+        assert (await rig.executor.drive(saga.key)).outcome is Outcome.DONE
+
+
 async def test_a_wrong_type_parks_and_the_step_is_executed_again_once_mended() -> None:
     async with Rig().open() as rig:
         rig.shop.answer("execute b", lambda: 7)

@@ -59,6 +59,7 @@ async def test_a_failure_undoes_in_reverse_what_was_begun_the_failed_step_too(ri
     assert "the step c failed: the peer refuses" in str(driven.error)
     assert rig.peer.log == ["+s/a", "+s/b", "+s/c", "-s/c", "-s/b", "-s/a"]
     assert await rig.states(saga.key) == ["compensated"] * 3 + ["pending"]
+    assert [row.error for row in await rig.rows(saga.key)] == ["", "", "the peer refuses", ""]
 
 
 async def test_a_step_parks_and_finds_its_memo(rig: Rig) -> None:

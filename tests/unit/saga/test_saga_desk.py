@@ -115,9 +115,34 @@ async def test_a_ledger_of_other_code_is_not_guessed_at(rig: Rig) -> None:
     assert rig.shop.calls == []
 
 
+async def test_an_executor_looks_through_its_own_sagas_alone(rig: Rig) -> None:
+    await rig.executor.start(Work.new("s", Job(), steps=["a"]))
+    assert [info.key.id for info in await list_sagas(rig.executor)] == ["s"]
+    assert await list_sagas(rig.executor, kinds=["plain"]) == []
+    rig.restart(Outer, Plain)
+    assert await list_sagas(rig.executor) == []
+    (info,) = await list_sagas(rig.store)
+    assert (info.plan, info.reason, info.reverses) == ((("a",),), "", None)
+
+
+class Forward(Phase): ...
+
+
+class Moving(Action[object, Forward], kind="moving"):
+    """No saga, with a phase that is called like one of theirs."""
+
+    @property
+    def id(self) -> str:
+        return "m"
+
+    async def advance(self, wallet: object) -> Transition[Self]:
+        return Done()
+
+
 async def test_what_is_no_saga_is_not_listed_and_has_no_ledger() -> None:
-    async with Rig(Plain, Work).open() as rig:
+    async with Rig(Plain, Moving, Work).open() as rig:
         await rig.executor.start(Plain(phase=Idle()))
+        await rig.executor.start(Moving(phase=Forward()))
         assert await list_sagas(rig.store) == []
         with pytest.raises(UsageError, match="is no saga"):
             await ledger(rig.store, ActionKey("plain", "p"))

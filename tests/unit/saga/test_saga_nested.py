@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import pytest
 
@@ -12,7 +13,7 @@ from wallet_actions.checkpoint import Status
 from wallet_actions.coins import ActionKey
 from wallet_actions.errors import RejectedError, UsageError
 from wallet_actions.outcome import Outcome
-from wallet_actions.saga import SagaResult, start_reversal
+from wallet_actions.saga import SagaResult, Wait, start_reversal
 from wallet_actions.testing.oracles import all_actions
 
 pytestmark = pytest.mark.anyio
@@ -87,17 +88,35 @@ async def test_a_child_that_is_done_is_reversed(rig: Rig) -> None:
     assert await rig.states(REVERSAL) == ["compensated", "compensated"]
 
 
-async def test_a_reversal_that_is_stuck_keeps_the_parent_from_ending(rig: Rig) -> None:
+async def test_a_reversal_that_is_stuck_keeps_the_parent_from_ending_and_all_else_is_undone(rig: Rig) -> None:
+    """L-D10: it polls for no child that a person has to mend."""
     rig.shop.answer("compensate b", fail(RejectedError("it is in use")))
     saga = outer(Job(fails=frozenset({"d"})))
     await rig.executor.start(saga)
     await settle(rig)
-    assert (await status(rig, saga.key), await status(rig, REVERSAL)) == (Status.PARKED, Status.STUCK)
+    assert (await status(rig, saga.key), await status(rig, REVERSAL)) == (Status.STUCK, Status.STUCK)
+    assert await rig.states(saga.key) == ["compensated", "compensation_failed", "compensated"]
+    assert rig.peer.things == {"s.inner/b"}
     rig.shop.answers.clear()
     await rig.operator.retry(REVERSAL)
+    await rig.operator.retry(saga.key)
     await settle(rig)
     assert await status(rig, saga.key) is Status.FAILED
     assert not rig.peer.things
+
+
+async def test_the_longer_a_child_takes_the_less_often_it_is_looked_at(rig: Rig) -> None:
+    rig.shop.answer("execute b", lambda: Wait(timedelta(days=1)))
+    saga = outer(Job())
+    await rig.executor.start(saga)
+    waits = []
+    for passed in (timedelta(0), timedelta(minutes=2), timedelta(hours=5)):
+        await rig.clock.advance(passed)
+        await rig.executor.drive(saga.key)
+        driven = await rig.executor.drive(saga.key)
+        assert driven.wake_at is not None
+        waits.append((driven.wake_at - rig.clock.now()).total_seconds())
+    assert waits == [2, 12, 60]
 
 
 async def test_a_child_that_was_never_started_needs_no_undoing(rig: Rig) -> None:

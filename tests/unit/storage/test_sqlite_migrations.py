@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.actions import Rig, done, key_of
 from tests.unit.storage.sqlite_kit import key, new, plain, rows_of
+from wallet_actions.coins import CoinState
 from wallet_actions.errors import SchemaError
+from wallet_actions.outcome import Outcome
 from wallet_actions_storage import SQLiteStore
 from wallet_actions_storage.sqlite.schema import APPLICATION_ID, Migration, load_migrations, migrate
 
@@ -126,13 +129,44 @@ async def test_a_migrated_store_has_its_data(tmp_path: Path, monkeypatch: pytest
     path = tmp_path / "w.db"
     async with SQLiteStore(path) as store:
         await store.create(new("a"))
-    more = [*load_migrations(), Migration(2, "0002_more.sql", "CREATE TABLE wa_more (a INTEGER) STRICT;")]
+    newest = len(load_migrations())
+    more = [*load_migrations(), Migration(newest + 1, "9999_more.sql", "CREATE TABLE wa_more (a INTEGER) STRICT;")]
     monkeypatch.setattr("wallet_actions_storage.sqlite.database.load_migrations", lambda: more)
     async with SQLiteStore(path) as store:
         assert await store.load(key("a")) is not None
         assert rows_of(path, "SELECT name FROM sqlite_schema WHERE name = 'wa_more'") == [("wa_more",)]
-    with pytest.raises(SchemaError, match="version 1, and this code needs 2"):
-        await SQLiteStore(tmp_path / "w.db.backup-v1", read_only=True).__aenter__()
+    with pytest.raises(SchemaError, match=f"version {newest}, and this code needs {newest + 1}"):
+        await SQLiteStore(tmp_path / f"w.db.backup-v{newest}", read_only=True).__aenter__()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("shared", [False, True])
+async def test_a_file_of_version_1_goes_on(tmp_path: Path, shared: bool) -> None:
+    """L-U1: what the code before version 2 wrote, in every status, is there as it was, and is driven to its end."""
+    path = tmp_path / "w.db"
+    with plain(path) as connection:
+        connection.executescript((Path(__file__).parents[2] / "corpus" / "sqlite-v1.sql").read_text())
+    before = rows_of(path, "SELECT row, kind, id, version, status, state, result, wake_at FROM wa_actions ORDER BY row")
+    assert {status for *_, status, _, _, _ in before} == {"running", "parked", "stuck", "paused", "done", "failed"}
+    rig = Rig(done, store=SQLiteStore(path, shared=shared))
+    async with rig:
+        rows = await rig.store.list_actions()
+        assert [(row.row, *row.key, row.version, row.status.value, row.state, row.result) for row in rows] == [
+            row[:7] for row in before
+        ]
+        assert {(row.tenant, row.owner) for row in rows} == {("", None)}
+        assert (await rig.coin("c1")).holder == key_of("parked")
+        for row in rows:
+            if not row.status.is_terminal and row.id != "paused":
+                result = await rig.executor.drive(row.key)
+                assert result.outcome is Outcome.DONE
+                story = await rig.story(row.key)
+                assert story[0] == "start"
+                assert story[-1] == "done"
+        assert (await rig.coin("c1")).state is CoinState.SPENDABLE
+        assert (await rig.store.counters(), len(await rig.store.facts())) == ({"k": 7}, 1)
+        assert await rig.store.paused_kinds() == {"chore"}
+    assert version_of(tmp_path / "w.db.backup-v1") == 1
 
 
 @pytest.mark.anyio

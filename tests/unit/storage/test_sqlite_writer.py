@@ -375,18 +375,23 @@ async def test_a_commit_that_fails_fails_all(store: SQLiteStore) -> None:
     assert await store.save(step("0", 1)) == (1, False)
 
 
-async def test_nothing_that_is_written_is_logged(store: SQLiteStore, caplog: pytest.LogCaptureFixture) -> None:
+async def test_nothing_that_is_written_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Neither by us nor by aiosqlite, which logs each call with its arguments."""
     with caplog.at_level(logging.DEBUG):
-        await store.create(new("a", Delta(add=(coin("c"),)), state=SECRET))
-        await store.save(step("a", 1, state=SECRET))
-        await gather(store.save(step("a", 1, state=SECRET)), return_exceptions=True)
-        assert (await store.coins())[0].payload == SECRET
-        async with store.transaction() as conn:
-            await conn.execute("CREATE TABLE app (a)")
-            await conn.execute("INSERT INTO app VALUES (?)", (SECRET,))
+        async with SQLiteStore(tmp_path / "w.db") as store:
+            await _write_secrets(store)
     assert any(record.name == "aiosqlite" for record in caplog.records)
     assert SECRET not in caplog.text
+
+
+async def _write_secrets(store: SQLiteStore) -> None:
+    await store.create(new("a", Delta(add=(coin("c"),)), state=SECRET))
+    await store.save(step("a", 1, state=SECRET))
+    await gather(store.save(step("a", 1, state=SECRET)), return_exceptions=True)
+    assert (await store.coins())[0].payload == SECRET
+    async with store.transaction() as conn:
+        await conn.execute("CREATE TABLE app (a)")
+        await conn.execute("INSERT INTO app VALUES (?)", (SECRET,))
 
 
 async def test_without_a_history_none_is_written(tmp_path: Path) -> None:

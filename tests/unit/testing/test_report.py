@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from html.parser import HTMLParser
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -25,10 +27,11 @@ class Spoken(BankWorld):
         return [f"<script>{SECRET}</script> [red]"]
 
 
-@pytest.fixture
-async def failed() -> SweepReport:
+@pytest.fixture(scope="module")
+def failed() -> SweepReport:
     crashes = [CrashKind.EXCEPTION]
-    return await sweep(forgetful, BankWorld, crashes=crashes, has_pairs=False, has_faults=False, has_incidents=False)
+    options: dict[str, Any] = {"has_pairs": False, "has_faults": False, "has_incidents": False}
+    return asyncio.run(sweep(forgetful, BankWorld, crashes=crashes, **options))
 
 
 class Page(HTMLParser):
@@ -99,7 +102,7 @@ async def test_kinds_of_ends_are_told(tmp_path: Path) -> None:
 
 
 async def test_what_it_shows_is_escaped_and_masked(capsys: pytest.CaptureFixture[str]) -> None:
-    report = await sweep(top_up, Spoken)
+    report = await sweep(top_up, Spoken, has_pairs=False, has_faults=False, has_incidents=False)
     html = page_of(report)
     assert "<script>" not in html
     assert "&lt;script&gt;***&lt;/script&gt; [red]" in html

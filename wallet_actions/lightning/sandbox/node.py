@@ -24,6 +24,7 @@ from wallet_actions.clock import Clock, SystemClock
 from wallet_actions.lightning.invoices import PREFIXES
 from wallet_actions.lightning.node import NodeIdentity, PaymentStatus
 
+HASH_DIGITS = 64
 UNKNOWN, NOT_FOUND, EXISTS = grpc.StatusCode.UNKNOWN, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.ALREADY_EXISTS
 
 
@@ -55,6 +56,7 @@ class Record:
 
     Attributes:
         states: all that it has been through since it was last started.
+        refusal: why it cannot succeed, in LND's words, whatever its fate; empty where it can.
         starts: how often it was started.
         changed: set, and replaced, whenever there is a new state.
     """
@@ -65,6 +67,7 @@ class Record:
     states: list[PaymentStatus]
     fee_msat: int = 0
     failure_reason: str = ""
+    refusal: str = ""
     starts: int = 1
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -76,12 +79,16 @@ class Record:
     def reach(self, status: PaymentStatus) -> None:
         """Go on to a state, and tell those who watch."""
         self.states.append(status)
+        self.wake()
+
+    def wake(self) -> None:
+        """Have those who watch look again."""
         self.changed.set()
         self.changed = asyncio.Event()
 
 
 class SandboxNode:
-    """One node, with as many payees as there are invoices.
+    """One node, and a payee.
 
     Args:
         seed: keys and preimages follow from it; None makes another one each time.
@@ -89,7 +96,7 @@ class SandboxNode:
     Attributes:
         balance_msat: what its channels hold.
         fee_msat: what each payment's route costs.
-        fate: of payments that nobody has decided on.
+        fate, reason: of payments that nobody has decided on; the reason is for those that fail, in LND's words.
         settled: how often each payment hash was paid; more than once would be a loss.
     """
 
@@ -111,11 +118,11 @@ class SandboxNode:
         self.settled: Counter[str] = Counter()
         self.records: dict[str, Record] = {}
         self._preimages: dict[str, str] = {}
-        self._fates: dict[str, tuple[Fate, ...]] = {}
+        self._decisions: dict[str, tuple[tuple[Fate, ...], str]] = {}
         self._seed = secrets.token_hex(16) if seed is None else seed
         self._drawn = 0
-        self._key = self._draw()
-        self.pubkey = str(bolt11.decode(self.invoice(1_000)).payee)
+        self._key, self._payee = self._draw(), self._draw()
+        self.pubkey = str(bolt11.decode(self.invoice(1_000, is_own=True)).payee)
 
     @property
     def identity(self) -> NodeIdentity:
@@ -124,13 +131,22 @@ class SandboxNode:
 
     # Payees
 
-    def invoice(self, amount_msat: int | None, *, expiry_s: int = 3600, age_s: int = 0, network: str = "") -> str:
+    def invoice(
+        self,
+        amount_msat: int | None,
+        *,
+        expiry_s: int = 3600,
+        age_s: int = 0,
+        network: str = "",
+        is_own: bool = False,
+    ) -> str:
         """Make an invoice that this node can pay.
 
         Args:
             amount_msat: None names no amount.
             age_s: how long ago it was made.
             network: another one than the node's.
+            is_own: to be paid to this node, and not by it.
         """
         preimage = self._draw()
         payment_hash = hashlib.sha256(bytes.fromhex(preimage)).hexdigest()
@@ -146,7 +162,7 @@ class SandboxNode:
             date=int(self.clock.now().timestamp()) - age_s,
             tags=tags,
         )
-        return str(bolt11.encode(unsigned, self._key))
+        return str(bolt11.encode(unsigned, self._key if is_own else self._payee))
 
     def preimage(self, payment_hash: str) -> str:
         """The receipt of a payment."""
@@ -159,8 +175,7 @@ class SandboxNode:
             fates: for each time that it is started; the last one also for all that follow.
             reason: for those that fail, in LND's words.
         """
-        self._fates[payment_hash] = fates
-        self.reason = reason
+        self._decisions[payment_hash] = fates, reason
         record = self.records.get(payment_hash)
         if record is not None and record.status is PaymentStatus.IN_FLIGHT:
             self._end(record)
@@ -182,6 +197,10 @@ class SandboxNode:
         expires_at = datetime.fromtimestamp(read.expiry_time, UTC)
         if self.clock.now() >= expires_at:
             raise NodeError(UNKNOWN, f"invoice expired. Valid until {expires_at}")
+        if not read.amount_msat:
+            raise NodeError(UNKNOWN, "amount must be specified when paying a zero amount invoice")
+        if str(read.payee) == self.pubkey:
+            raise NodeError(UNKNOWN, "self-payments not allowed")
         old = self.records.get(read.payment_hash)
         match old.status if old else None:
             case PaymentStatus.INITIATED:
@@ -190,13 +209,13 @@ class SandboxNode:
                 raise NodeError(EXISTS, "payment is in transition")
             case PaymentStatus.SUCCEEDED:
                 raise NodeError(EXISTS, "invoice is already paid")
-        record = Record(
-            read.payment_hash, invoice, int(read.amount_msat or 0), [PaymentStatus.INITIATED], self.fee_msat
-        )
+        record = Record(read.payment_hash, invoice, int(read.amount_msat), [PaymentStatus.INITIATED], self.fee_msat)
         if old is not None:
             record.starts = old.starts + 1
         if self.fee_msat > fee_limit_msat:
-            self._fates[record.payment_hash] = (Fate.FAIL,)
+            record.refusal = "NO_ROUTE"
+        if record.amount_msat + self.fee_msat > self.balance_msat:
+            record.refusal = "INSUFFICIENT_BALANCE"
         self.records[record.payment_hash] = record
         return record
 
@@ -214,6 +233,8 @@ class SandboxNode:
         Raises:
             NodeError: there is none.
         """
+        if len(payment_hash) != HASH_DIGITS:
+            raise NodeError(UNKNOWN, f"invalid hash length of {len(payment_hash) // 2}, want {HASH_DIGITS // 2}")
         record = self.records.get(payment_hash)
         if record is None:
             raise NodeError(NOT_FOUND, "payment isn't initiated")
@@ -224,14 +245,14 @@ class SandboxNode:
         return hashlib.sha256(f"{self._seed}/{self._drawn}".encode()).hexdigest()
 
     def _end(self, record: Record) -> None:
-        fates = self._fates.get(record.payment_hash, (self.fate,))
-        match fates[min(record.starts, len(fates)) - 1]:
+        fates, reason = self._decisions.get(record.payment_hash, ((self.fate,), self.reason))
+        match Fate.FAIL if record.refusal else fates[min(record.starts, len(fates)) - 1]:
             case Fate.SETTLE:
                 self.settled[record.payment_hash] += 1
                 self.balance_msat -= record.amount_msat + record.fee_msat
                 record.reach(PaymentStatus.SUCCEEDED)
             case Fate.FAIL:
-                record.failure_reason = self.reason
+                record.failure_reason = record.refusal or reason
                 record.reach(PaymentStatus.FAILED)
             case Fate.HOLD:
                 pass

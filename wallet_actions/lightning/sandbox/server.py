@@ -21,6 +21,8 @@ from wallet_actions.lightning.sandbox.tls import CERTIFICATE, KEY
 
 MACAROON = "0201036c6e64"
 NO_PREIMAGE = "0" * 64
+PATIENCE_S = 2.0
+TURNS = 20
 
 Method = Literal["GetInfo", "SendPaymentV2", "TrackPaymentV2"]
 
@@ -75,7 +77,9 @@ class SandboxServer:
         self._late: list[tuple[str, int]] = []
         self._port = port
         self._server: Any = None
+        self._is_up = False
         self._running: set[asyncio.Task[None]] = set()
+        self._handlers: set[asyncio.Task[Any]] = set()
 
     @property
     def address(self) -> LndAddress:
@@ -128,14 +132,24 @@ class SandboxServer:
         credentials = grpc.ssl_server_credentials([(KEY, CERTIFICATE)])
         self._port = self._server.add_secure_port(f"127.0.0.1:{self._port}", credentials)
         await self._server.start()
+        self._is_up = True
         for record in self.node.records.values():
             self._carry_on(record)
 
     async def stop(self) -> None:
         """Cut all connections; the payments stay as they are."""
+        self._is_up = False
         for task in self._running:
             task.cancel()
-        await self._server.stop(None)
+        for record in self.node.records.values():
+            record.wake()
+        # Handlers that are still under way report to grpc, and it to their event loop. Were that closed by then, grpc
+        # would complain in the next loop of the process: in another test.
+        await self._server.stop(PATIENCE_S)
+        if self._handlers:
+            await asyncio.wait(self._handlers)
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -176,6 +190,10 @@ class SandboxServer:
             yield message
 
     async def _enter(self, method: Method, context: Any) -> Mishap | None:
+        handler = asyncio.current_task()
+        assert handler is not None  # noqa: S101 grpc has one for each call
+        self._handlers.add(handler)
+        handler.add_done_callback(self._handlers.discard)
         self.calls.append(method)
         self._called.set()
         self._called = asyncio.Event()
@@ -220,6 +238,8 @@ class SandboxServer:
                 if status.is_final:
                     return
             await changed.wait()
+            if not self._is_up:
+                await _drop(context)
 
     # Payments
 

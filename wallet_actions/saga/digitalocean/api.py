@@ -98,20 +98,19 @@ class DigitalOcean:
         """
         return _read(await self._ask("GET", f"/v2/actions/{action_id}"), "action", DropletAction)
 
-    async def snapshot_actions(self, droplet_id: int) -> list[DropletAction]:
-        """All actions of a droplet that take snapshots, whoever wanted them; none where the droplet is gone.
+    async def actions_of(self, droplet_id: int) -> list[DropletAction]:
+        """All that was done to a droplet, whoever wanted it; nothing where the droplet is gone.
 
         Raises:
             As `take_snapshot`.
         Source: GET /v2/droplets/{id}/actions
         """
         try:
-            actions = await self._pages(f"/v2/droplets/{droplet_id}/actions", "actions", list[DropletAction])
+            return await self._pages(f"/v2/droplets/{droplet_id}/actions", "actions", list[DropletAction])
         except RejectedError as error:
             if error.code in NOT_FOUND:
                 return []
             raise
-        return [action for action in actions if action.type == "snapshot"]
 
     async def snapshots(self, droplet_id: int, name: str) -> list[Snapshot]:
         """The snapshots of a droplet that have a name, oldest id first. One just made, or deleted, shows seconds later.

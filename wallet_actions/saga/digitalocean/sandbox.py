@@ -23,6 +23,7 @@ from wallet_actions.clock import Clock, SystemClock
 
 TOKEN = "dop_v1_sandbox"  # noqa: S105 the sandbox's own; it opens nothing
 READ_BYTES = 1 << 16
+REGION = {"slug": "nyc3", "name": "New York 3", "available": True, "features": ["metadata"], "sizes": ["s-1vcpu-1gb"]}
 
 Answer = tuple[int, Mapping[str, Any] | None]
 
@@ -35,6 +36,7 @@ class _Action:
     started_at: datetime
     ready_at: datetime
     is_errored: bool = False
+    type: str = "snapshot"
 
 
 @dataclass(slots=True)
@@ -73,7 +75,7 @@ class Cloud:
     def there(self) -> Counter[str]:
         """How many snapshots there are, or will be, of each name: the truth, whatever is listed."""
         now = self._now()
-        coming = [one.name for one in self._actions if one.ready_at > now and not one.is_errored]
+        coming = [one.name for one in self._snapshots() if one.ready_at > now and not one.is_errored]
         self._finish()
         return Counter([*(one.name for one in self._images if one.deleted_at is None), *coming])
 
@@ -94,15 +96,7 @@ class Cloud:
                 images = [self._image(one) for one in self._listed() if one.droplet_id == int(droplet)]
                 return self._paged("snapshots", images, parts.path, query)
             case "GET", ["v2", "snapshots"]:
-                every = [
-                    {
-                        **self._image(one),
-                        "id": str(one.id),
-                        "resource_id": str(one.droplet_id),
-                        "resource_type": "droplet",
-                    }
-                    for one in self._listed()
-                ]
+                every = [self._in_account(one) for one in self._listed()]
                 return self._paged("snapshots", every, parts.path, query)
             case "GET", ["v2", "actions", number]:
                 found = [one for one in self._actions if str(one.id) == number]
@@ -113,6 +107,11 @@ class Cloud:
                     one.deleted_at = self._now()
                 return (204, None) if there else _not_found()
         return _not_found()
+
+    def occupy(self, droplet_id: int, type: str) -> None:
+        """Somebody does something else to a droplet: `reboot`, `resize`, …; it takes as long as a snapshot."""
+        now = self._now()
+        self._actions.append(_Action(self._next_id(), droplet_id, "", now, now + self.work, type=type))
 
     def transport(self) -> httpx.AsyncBaseTransport:
         """An httpx transport to it, without a network."""
@@ -139,7 +138,7 @@ class Cloud:
     def _finish(self) -> None:
         now = self._now()
         known = {one.id for one in self._images}
-        for action in self._actions:
+        for action in self._snapshots():
             if action.ready_at <= now and not action.is_errored and action.id + 1 not in known:
                 self._images.append(_Image(action.id + 1, action.droplet_id, action.name, action.ready_at + self.lag))
 
@@ -154,10 +153,16 @@ class Cloud:
         now = self._now()
         if any(one.droplet_id == droplet_id and one.ready_at > now for one in self._actions):
             return 422, {"id": "unprocessable_entity", "message": "Droplet already has a pending event."}
-        action = _Action(36804636 + 2 * len(self._actions), droplet_id, name, now, now + self.work, self.is_failing)
+        action = _Action(self._next_id(), droplet_id, name, now, now + self.work, self.is_failing)
         self._actions.append(action)
         self.made[name] += 1
         return 201, {"action": self._action(action)}
+
+    def _next_id(self) -> int:
+        return 36804636 + 2 * len(self._actions)
+
+    def _snapshots(self) -> list[_Action]:
+        return [one for one in self._actions if one.type == "snapshot"]
 
     def _listed(self) -> list[_Image]:
         now = self._now()
@@ -172,12 +177,12 @@ class Cloud:
         return {
             "id": one.id,
             "status": "in-progress" if not is_over else "errored" if one.is_errored else "completed",
-            "type": "snapshot",
+            "type": one.type,
             "started_at": _time(one.started_at),
             "completed_at": _time(one.ready_at) if is_over else None,
             "resource_id": one.droplet_id,
             "resource_type": "droplet",
-            "region": None,
+            "region": REGION,
             "region_slug": "nyc3",
         }
 
@@ -186,9 +191,6 @@ class Cloud:
             "id": one.id,
             "name": one.name,
             "type": "snapshot",
-            "distribution": "Debian",
-            "slug": None,
-            "public": False,
             "regions": ["nyc3"],
             "created_at": _time(one.listed_at - self.lag),
             "min_disk_size": 25,
@@ -196,7 +198,7 @@ class Cloud:
         }
 
     def _in_account(self, one: _Image) -> dict[str, Any]:
-        fields = {name: value for name, value in self._image(one).items() if name not in ("slug", "public", "type")}
+        fields = {name: value for name, value in self._image(one).items() if name != "type"}
         return {**fields, "id": str(one.id), "resource_id": str(one.droplet_id), "resource_type": "droplet", "tags": []}
 
     def _paged(self, name: str, items: list[dict[str, Any]], path: str, query: Mapping[str, str]) -> Answer:

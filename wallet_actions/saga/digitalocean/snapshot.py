@@ -28,6 +28,7 @@ from wallet_actions.saga.digitalocean.api import DigitalOcean, DropletAction
 from wallet_actions.saga.step import Record, Step, Wait
 
 AT_ONCE = timedelta(0)
+SNAPSHOT = "snapshot"
 
 
 class SnapshotInput(Record):
@@ -81,12 +82,14 @@ class DropletSnapshot(Step[SnapshotWallet, SnapshotInput, Taken], name="droplet_
     Class attributes:
         poll: how often to look how it stands.
         grace: how long an order whose answer was lost may still be on its way.
-        lag: how long a snapshot that is ready may be missing in the listing.
+        lag: how long a snapshot that is ready may be missing in the listing, …
+        gone: … and how long one that was ordered may, until the step has failed: somebody has deleted it.
     """
 
     poll: ClassVar[timedelta] = timedelta(seconds=5)
     grace: ClassVar[timedelta] = timedelta(seconds=30)
     lag: ClassVar[timedelta] = timedelta(minutes=2)
+    gone: ClassVar[timedelta] = timedelta(minutes=10)
 
     async def execute(self, context: Context[SnapshotWallet, SnapshotInput]) -> Taken | Wait:
         """Adopt by the context, then by the name, then order it; poll; wait out the listing's lag."""
@@ -96,9 +99,9 @@ class DropletSnapshot(Step[SnapshotWallet, SnapshotInput, Taken], name="droplet_
         if (taken := await _adopted(context)) is not None:
             return taken
         api, droplet_id = context.wallet.digitalocean, context.input.droplet_id
-        actions = await api.snapshot_actions(droplet_id)
+        actions = await api.actions_of(droplet_id)
         if memo is None:  # on disk before the order: from then on it may have been made
-            return _wait(AT_ONCE, Memo(before=frozenset(action.id for action in actions)))
+            return _wait(AT_ONCE, Memo(before=frozenset(action.id for action in actions if action.type == SNAPSHOT)))
         if found := _new(actions, memo):
             return _wait(AT_ONCE, Memo(before=memo.before, action_id=found[0].id))
         try:
@@ -107,7 +110,7 @@ class DropletSnapshot(Step[SnapshotWallet, SnapshotInput, Taken], name="droplet_
             raise TransientError(str(error), retry_after=max(self.grace, error.retry_after or self.grace)) from error
         except RejectedError:
             # 422 is also what a droplet answers that is busy, perhaps with an order of ours of which we never heard.
-            if any(action.status == "in-progress" for action in await api.snapshot_actions(droplet_id)):
+            if any(action.status == "in-progress" for action in await api.actions_of(droplet_id)):
                 return Wait(self.poll)
             raise
         return _wait(self.poll, Memo(before=memo.before, action_id=ordered.id, is_ordered=True))
@@ -124,6 +127,8 @@ class DropletSnapshot(Step[SnapshotWallet, SnapshotInput, Taken], name="droplet_
         ready_at = min(memo.ready_at or now, now)  # the clock may have been set back
         if not memo.is_ordered and now - ready_at > self.lag:
             return _wait(AT_ONCE, Memo(before=memo.before | {action_id}))  # it was somebody else's: look on
+        if now - ready_at > self.gone:
+            raise RejectedError("the snapshot was taken and is not there: somebody may have deleted it")
         return _wait(self.poll, Memo(**{**dict(memo), "ready_at": ready_at}))
 
     async def compensate(self, context: Context[SnapshotWallet, SnapshotInput]) -> Wait | None:
@@ -137,7 +142,7 @@ class DropletSnapshot(Step[SnapshotWallet, SnapshotInput, Taken], name="droplet_
         memo = _memo(context)
         if ids or memo is None:
             return None
-        actions = await api.snapshot_actions(droplet_id)
+        actions = await api.actions_of(droplet_id)
         if any(action.status == "in-progress" for action in _new(actions, memo)):
             return Wait(self.poll)
         now = context.wallet.clock.now()
@@ -162,8 +167,9 @@ async def _adopted(context: Context[SnapshotWallet, SnapshotInput]) -> Taken | N
 
 
 def _new(actions: list[DropletAction], memo: Memo) -> list[DropletAction]:
-    """The actions that came since, oldest id first, but for those that took nothing."""
-    since = [action for action in actions if action.id not in memo.before and action.status != "errored"]
+    """The snapshots that were ordered since, oldest id first, but for those that took nothing."""
+    ours = [action for action in actions if action.type == SNAPSHOT and action.status != "errored"]
+    since = [action for action in ours if action.id not in memo.before]
     return sorted(since, key=lambda action: action.id)
 
 

@@ -3,5 +3,21 @@
 import pytest
 
 # pytest explains a failed assertion only in modules that it was told of before they were imported.
-for _module in ("base", "actions", "callers", "coins", "course", "ledger", "listing", "records", "sql", "units"):
+for _module in (
+    "base",
+    "actions",
+    "callers",
+    "claims",
+    "coins",
+    "course",
+    "fleet",
+    "leases",
+    "ledger",
+    "listing",
+    "records",
+    "sql",
+    "turns",
+    "units",
+    "workers",
+):
     pytest.register_assert_rewrite(f"{__name__}.{_module}")

@@ -13,6 +13,7 @@ The control port speaks JSON lines, one answer for each request: `{"ok": …}` o
     {"do": "reset"}                                           {"do": "ledger"}
     {"do": "invoice", "amount": 100}                          {"do": "rotate", "input_fee_ppk": 100, "unit": "sat"}
     {"do": "one_fate"}
+    {"do": "pay_parts"}
 """
 
 from __future__ import annotations
@@ -89,6 +90,8 @@ class _Control:
                 return _invoice(amount)
             case {"do": "one_fate"}:
                 return _give_payments_one_fate()
+            case {"do": "pay_parts"}:
+                return _pay_parts()
             case {"do": "rotate", "input_fee_ppk": int() as fee, "unit": str() as unit}:
                 from cashu.core.base import Unit
                 from cashu.mint.startup import ledger
@@ -159,6 +162,30 @@ def _give_payments_one_fate() -> None:
         return PaymentStatus(result=fates[checking_id])
 
     FakeWallet.pay_invoice, FakeWallet.get_payment_status = pay_invoice, get_payment_status
+
+
+def _pay_parts() -> None:
+    """From now on the backend pays parts of invoices; the mint itself knows how (NUT-15), and asks its backend."""
+    from cashu.core.base import Amount, Unit
+    from cashu.core.helpers import fee_reserve
+    from cashu.lightning.base import PaymentQuoteResponse
+    from cashu.lightning.fake import FakeWallet
+
+    quote_whole = FakeWallet.get_payment_quote
+
+    async def get_payment_quote(wallet: Any, melt_quote: Any) -> Any:
+        whole = await quote_whole(wallet, melt_quote)
+        if not melt_quote.is_mpp:
+            return whole
+        msat = melt_quote.mpp_amount
+        part, fee = (Amount(unit=Unit.msat, amount=n) for n in (msat, fee_reserve(msat)))
+        return PaymentQuoteResponse(
+            checking_id=whole.checking_id,
+            amount=part.to(wallet.unit, round="up"),
+            fee=fee.to(wallet.unit, round="up"),
+        )
+
+    FakeWallet.supports_mpp, FakeWallet.get_payment_quote = True, get_payment_quote
 
 
 def _listen(port: int) -> socket.socket:

@@ -184,6 +184,10 @@ class NutshellMint:
         """
         await self._ask({"do": "one_fate"})
 
+    async def pay_parts(self) -> None:
+        """Have the backend pay parts of invoices, so that the mint offers NUT-15. Until the mint is started again."""
+        await self._ask({"do": "pay_parts"})
+
     async def kill(self) -> None:
         """End it with SIGKILL, as a power cut would. Harmless when it is dead."""
         if self._process is not None:
