@@ -1,10 +1,11 @@
 """The limit: the standard library's sqlite3 doing the same writes. Variants: `history`, `no-history`, `bare`.
 
 An update of the action's row under its version, checked, and a row of history for each transition; one transaction for
-as many of them as there are actions at once, which for one action is a commit each. Pragmas are those of our store,
-and a running action's update names no column of an index. Each action has a state of its own, which is made into JSON,
-and a history that is found by its key, as ours have. `bare` leaves those two out: one text serves all actions of a
-batch, and the history is only appended to, so that nobody could find an action's part of it.
+as many of them as there are actions at once, which for one action is a commit each. Pragmas are those of our store, but
+for checkpoints, which are rarer: that is faster, and nobody waits for an answer here. A running action's update names
+no column of an index. Each action has a state of its own, which is made into JSON, and a history that is found by its
+key, as ours have. `bare` leaves those two out: one text serves all actions of a batch, and the history is only appended
+to, so that nobody could find an action's part of it.
 """
 
 from __future__ import annotations

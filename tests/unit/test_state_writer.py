@@ -31,6 +31,28 @@ class Under(Phase):
     counts: dict[str, int] = Field(default_factory=dict)
 
 
+class Plain(Phase):
+    """Nothing that JSON could change: such a phase is not read back before it is written."""
+
+    text: str
+    number: int = 0
+    is_on: bool = False
+    maybe: str | None = None
+
+
+class Letter(Action[None, Plain], kind="letter"):
+    """Of plain phases only."""
+
+    name: str
+
+    @property
+    def id(self) -> str:
+        return self.name or "none"
+
+    async def advance(self, wallet: None) -> Transition[Self]:
+        return Done()
+
+
 class Parcel(Action[None, Waiting | Under], kind="parcel"):
     """Its parameters stand before and behind the phase in the text."""
 
@@ -163,3 +185,36 @@ def test_what_an_author_checks_from_outside_is_checked_at_every_step(action: Act
     smuggled = action.model_copy(update={"phase": Under(token=SecretStr(""), marks=frozenset("a"))})
     with pytest.raises(InvariantError, match="its state cannot be stored"):
         writer.encode(smuggled)
+
+
+@given(text=st.text(max_size=8), number=st.integers(), is_on=st.booleans(), maybe=st.none() | TEXT)
+def test_a_plain_phase_is_written_as_any_other(text: str, number: int, is_on: bool, maybe: str | None) -> None:
+    """L-S8: it reads back as it was, or is refused; the text is the same as written in full."""
+    kind = Kind(Letter)
+    writer = kind.writer()
+    writer.encode(Letter(name="a", phase=Plain(text="")))
+    letter = Letter(name="a", phase=Plain(text="")).model_copy(
+        update={"phase": Plain.model_construct(text=text, number=number, is_on=is_on, maybe=maybe)}
+    )
+    try:
+        written = kind.encode(letter)
+    except InvariantError:
+        with pytest.raises(InvariantError):
+            writer.encode(letter)
+    else:
+        assert writer.encode(letter) == written
+        assert Letter.model_validate_json(written) == letter
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"text": 5}, {"text": None}, {"number": "5"}, {"number": 0.5}, {"is_on": 2}, {"maybe": 2.5}]
+)
+def test_a_plain_phase_that_was_made_past_its_checks_is_refused(wrong: dict[str, Any]) -> None:
+    """L-S8: it is read back like any other."""
+    writer = Kind(Letter).writer()
+    letter = Letter(name="a", phase=Plain(text="x"))
+    writer.encode(letter)
+    fields = {"text": "x", "number": 0, "is_on": False, "maybe": None, **wrong}
+    phase = Plain.model_construct(**fields)
+    with pytest.raises(InvariantError):
+        writer.encode(letter.model_copy(update={"phase": phase}))

@@ -31,9 +31,13 @@ _INSERT = (
     f"INSERT INTO wa_actions ({ACTION_COLUMNS}, ended_at, prunable_at)"
     f" VALUES ({', '.join('?' * (ACTION_COLUMNS.count(',') + 3))})"
 )
+# The latest time of any write, and up to which row of the history that is; what came after tells its own time.
+LATEST = (
+    "SELECT max(at, coalesce((SELECT max(h.at) FROM wa_history h WHERE h.row > wa_clock.history), at)) FROM wa_clock"
+)
 _STAMP = (
-    "INSERT INTO wa_clock (one, at) VALUES (1, ?)"
-    " ON CONFLICT (one) DO UPDATE SET at = excluded.at WHERE at < excluded.at"
+    "INSERT INTO wa_clock (one, at, history) VALUES (1, ?, (SELECT coalesce(max(row), 0) FROM wa_history))"
+    f" ON CONFLICT (one) DO UPDATE SET at = max(excluded.at, ({LATEST})), history = excluded.history"
 )
 
 _STANDING = "SELECT row, version, ended_at, status, wake_at, cancel, updated_at, last_history FROM wa_actions"
@@ -106,7 +110,7 @@ class WriteUnit(Unit):
         if checkpoint.version != write.expected_version + 1:
             raise UsageError("a checkpoint's version is the one before, plus one")
         is_plain = write.delta is EMPTY_DELTA or write.delta == EMPTY_DELTA
-        super().__init__(answer, is_plain=is_plain, at=to_micros(checkpoint.updated_at))
+        super().__init__(answer, is_plain=is_plain, at=to_micros(checkpoint.updated_at), is_told=has_history)
         self._write = write
         self._has_history = has_history
         self._wake_at = to_micros_or_none(checkpoint.wake_at)
@@ -277,7 +281,7 @@ def _insert(new: NewAction, has_history: bool) -> Program[Checkpoint]:
 
 
 def stamp(at: int) -> Query:
-    """Note the time of a write, in microseconds."""
+    """Note the time of a write, in microseconds, and that of all that were not noted before."""
     return (_STAMP, (at,))
 
 

@@ -16,6 +16,7 @@ from wallet_actions_storage.sqlite.unit import Unit
 
 _LOG = logging.getLogger(__name__)
 _PAUSE_S = 0.001
+_STAMP_EVERY = 100_000  # microseconds: a page less in most commits
 
 
 class BatchWriter:
@@ -40,6 +41,7 @@ class BatchWriter:
         self._lock = lock
         self._name = name
         self._patience_s = patience_s
+        self._stamped_at = 0
 
     def write(self, units: Sequence[Unit]) -> None:
         """Commit a batch: afterwards each unit has its result or its error. Never raises."""
@@ -93,7 +95,7 @@ class BatchWriter:
         session = self._session
         session.begin()
         try:
-            latest = 0
+            latest, is_told = 0, True
             for unit in units:
                 unit.error = None
                 try:
@@ -103,6 +105,7 @@ class BatchWriter:
                         unit.result = session.run_guarded(unit.start())
                     if unit.at > latest:
                         latest = unit.at
+                    is_told = is_told and (unit.is_told or not unit.at)
                 except WalletActionError as error:
                     unit.error = error
                 except TransactionLostError as lost:
@@ -112,10 +115,13 @@ class BatchWriter:
                     if not is_careful or is_fault(error):
                         raise
                     unit.error = unit_error(error)
-            if latest:
+            if latest and not (is_told and 0 <= latest - self._stamped_at < _STAMP_EVERY):
                 session.execute(*stamp(latest))
+            else:
+                latest = self._stamped_at
             self._before_waiting()
             session.commit()
+            self._stamped_at = latest
         finally:
             session.roll_back()
         return None

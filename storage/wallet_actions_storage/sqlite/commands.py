@@ -7,6 +7,7 @@ from datetime import datetime
 
 from wallet_actions.coins import MAX_AMOUNT
 from wallet_actions.errors import UsageError
+from wallet_actions_storage.sqlite.actions import stamp
 from wallet_actions_storage.sqlite.program import Program
 from wallet_actions_storage.sqlite.rows import to_micros
 
@@ -40,11 +41,16 @@ _SET_COUNTER = (
 def prune(before: datetime, limit: int) -> Program[int]:
     """Forget the details of those that ended first."""
     rows = (yield (_PRUNABLE, (to_micros(before), limit))).rows
+    # The time of a write that only its history tells is noted before that goes, and the rows' numbers may come again.
+    if rows:
+        yield stamp(0)
     for row, kind, action_id, last_history in rows:
         if last_history is not None:
             yield (_FORGET_HISTORY, (last_history,))
         yield (_FORGET_PAYLOADS, (action_id, kind))
         yield (_FORGET_STATE, (row,))
+    if rows:
+        yield stamp(0)
     return len(rows)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from wallet_actions_storage.sqlite.actions import LATEST
 from wallet_actions_storage.sqlite.program import Program
 from wallet_actions_storage.sqlite.rows import Row
 
@@ -48,7 +49,7 @@ _LONGEST_RUNNING = (
     "SELECT row, kind, schema_version FROM wa_actions INDEXED BY wa_actions_open"
     " WHERE status = 'running' AND ended_at IS NULL AND wake_at IS NULL AND owner IS NULL ORDER BY row LIMIT ?"
 )
-_LATEST = "SELECT max(?, coalesce((SELECT at FROM wa_clock), 0))"
+_LATEST = f"SELECT max(?, coalesce(({LATEST}), 0))"
 
 
 class Lane(NamedTuple):

@@ -10,6 +10,7 @@ from typing import Any
 
 from wallet_actions.checkpoint import Checkpoint, HistoryEntry, Status, Wake
 from wallet_actions.coins import ActionKey
+from wallet_actions_storage.sqlite.actions import LATEST
 from wallet_actions_storage.sqlite.rows import (
     ACTION_COLUMNS,
     HISTORY_COLUMNS,
@@ -120,7 +121,7 @@ def running(connection: sqlite3.Connection, before: datetime, after: int, limit:
 
 def last_write_at(connection: sqlite3.Connection) -> datetime | None:
     """See `Store.last_write_at`."""
-    row = connection.execute("SELECT at FROM wa_clock").fetchone()
+    row = connection.execute(LATEST).fetchone()
     return None if row is None else from_micros(row[0])
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
-from wallet_actions.checkpoint import CancelState, Checkpoint, ErrorRecord, HistoryEntry, Status, Wake
+from wallet_actions.checkpoint import CancelState, Checkpoint, ErrorRecord, HistoryEntry, Status, Wake, checkpoint_of
 from wallet_actions.clock import EPOCH
 from wallet_actions.coins import ActionKey, Coin, CoinState
 from wallet_actions.errors import UsageError
@@ -63,27 +63,27 @@ def to_status(text: str) -> Status:
 def to_action(row: Row) -> Checkpoint:
     """A row of `ACTION_COLUMNS`."""
     wake_at, error_type, lease_until = row[10], row[13], row[17]
-    return Checkpoint(
-        kind=row[1],
-        id=row[2],
-        version=row[3],
-        schema_version=row[4],
-        state=row[5],
-        phase=row[6],
-        status=to_status(row[7]),
-        created_at=from_micros(row[8]),
-        updated_at=from_micros(row[9]),
-        wake_at=None if wake_at is None else from_micros(wake_at),
-        attempts=row[11],
-        faults=row[12],
-        error=None if error_type is None else ErrorRecord(error_type, row[14]),
-        cancel=_CANCEL_STATES.get(row[15], CancelState.NONE),
-        owner=row[16],
-        lease_until=None if lease_until is None else from_micros(lease_until),
-        traceparent=row[18],
-        result=row[19],
-        row=row[0],
-        tenant=row[20],
+    return checkpoint_of(
+        row[1],
+        row[2],
+        row[3],
+        row[4],
+        row[5],
+        row[6],
+        to_status(row[7]),
+        from_micros(row[8]),
+        from_micros(row[9]),
+        None if wake_at is None else from_micros(wake_at),
+        row[11],
+        row[12],
+        None if error_type is None else ErrorRecord(error_type, row[14]),
+        _CANCEL_STATES.get(row[15], CancelState.NONE),
+        row[16],
+        None if lease_until is None else from_micros(lease_until),
+        row[18],
+        row[19],
+        row[0],
+        row[20],
     )
 
 

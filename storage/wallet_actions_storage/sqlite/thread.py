@@ -147,11 +147,6 @@ class ConnectionThread:
             self._staged.put(None)
         await self._connection.close()
 
-    def __del__(self) -> None:
-        """Let go of the thread of a database that nobody has closed."""
-        if self._is_open:
-            self._staged.put(None)
-
 
 def _answer(future: asyncio.Future[T], result: T) -> None:
     if not future.done():

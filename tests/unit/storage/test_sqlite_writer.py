@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from asyncio import CancelledError, create_task, gather, sleep, wait, wait_for
+from asyncio import CancelledError, Task, create_task, gather, sleep, wait, wait_for
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
+from sqlite3 import Connection
 from threading import Event
 from typing import cast
 
@@ -18,6 +20,7 @@ from anyio.to_thread import run_sync
 from tests.unit.storage.sqlite_kit import (
     SECRET,
     T0,
+    at,
     checkpoint,
     coin,
     count_commits,
@@ -36,12 +39,13 @@ from wallet_actions.errors import (
     UsageError,
     VersionConflictError,
 )
-from wallet_actions.store import Created, Delta, NewAction, Saved, Store, Write
+from wallet_actions.store import Created, Delta, NewAction, Saved, Statement, Store, Write
 from wallet_actions_storage import SQLiteStore
 
 pytestmark = pytest.mark.anyio
 
 PATIENCE_S = 30.0
+LARGEST_BATCH = 512
 
 
 @pytest.fixture
@@ -78,6 +82,74 @@ async def test_those_who_wait_share_a_commit(store: SQLiteStore) -> None:
         answers = await gather(*(store.save(step(f"{n}", version)) for n in range(400)))
         assert answers == [(version, False)] * 400
     assert 3 <= len(commits) <= 9
+
+
+async def test_an_answer_is_kept_back_for_no_statement_of_an_app(store: SQLiteStore) -> None:
+    """What is durable is told just before the next flush, but not once that may take who knows how long."""
+    await started(store, LARGEST_BATCH + 1)
+    go_on = Event()
+    hold = partial(Connection.create_function, name="hold", narg=0, func=lambda: go_on.wait(PATIENCE_S))
+    await in_writer(store, hold)
+    gate = Gate(store)
+    first = [create_task(store.save(step(f"{n}", 1))) for n in range(LARGEST_BATCH)]
+    delta = Delta(statements=(Statement("SELECT hold()"),))
+    last = create_task(store.save(step(f"{LARGEST_BATCH}", 1, delta)))
+    await sleep(0)
+    await gate.open()
+    assert await wait_for(gather(*first), PATIENCE_S) == [(1, False)] * LARGEST_BATCH
+    assert not last.done()
+    go_on.set()
+    assert await last == (1, False)
+
+
+async def test_answers_come_in_turn_around_a_lent_connection(store: SQLiteStore) -> None:
+    """L-B1: units before, between and after transactions of the app; none is written inside of one, or forgotten."""
+    await started(store, 60)
+    gate = Gate(store)
+    calls: list[Task[object]] = []
+    for n in range(60):
+        calls.append(create_task(store.save(step(f"{n}", 1))))
+        if n % 7 == 3:
+            calls.append(create_task(_borrow(store)))
+    await sleep(0)
+    await gate.open()
+    answers = await wait_for(gather(*calls), PATIENCE_S)
+    assert answers.count((1, False)) == 60
+    assert await versions(store) == [1] * 60
+
+
+async def _borrow(store: SQLiteStore) -> None:
+    async with store.transaction() as conn:
+        before = await (await conn.execute("SELECT sum(version) FROM wa_actions")).fetchone()
+        await sleep(0)
+        assert await (await conn.execute("SELECT sum(version) FROM wa_actions")).fetchone() == before
+
+
+async def test_a_step_that_was_asked_to_cancel_meanwhile_is_told(store: SQLiteStore) -> None:
+    """L-D11: with its row known, as it is from the second step of a drive on; and its past is as it would be."""
+    created = await store.create(new("a"))
+    row = created.checkpoint.row
+    assert row > 0
+    assert await store.save(_at_row(step("a", 1, time=at(10)), row)) == (1, False)
+    assert await store.request_cancel(key("a"), at(11))
+    assert await store.save(_at_row(step("a", 2, time=at(5)), row)) == (2, True)
+    with pytest.raises(VersionConflictError):
+        await store.save(_at_row(step("a", 2, time=at(20)), row))
+    past = await store.history(key("a"))
+    assert [(entry.version, entry.at) for entry in past] == [(0, at(0)), (1, at(10)), (2, at(10))]
+
+
+def _at_row(write: Write, row: int) -> Write:
+    return replace(write, checkpoint=replace(write.checkpoint, row=row))
+
+
+async def test_a_read_that_fails_fails_alone(store: SQLiteStore) -> None:
+    """Those that are asked for together are read together, and each is answered by itself."""
+    await started(store, 3)
+    keys = [key("0"), key("\ud800"), key("2"), key("nobody")]
+    found = await gather(*map(store.load, keys), return_exceptions=True)
+    assert isinstance(found[1], StoreUnavailableError)
+    assert [one is not None and not isinstance(one, BaseException) for one in found] == [True, False, True, False]
 
 
 async def test_a_batch_is_bounded(store: SQLiteStore) -> None:

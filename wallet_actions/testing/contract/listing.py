@@ -100,6 +100,21 @@ class ListContract(StoreHooks):
         await store.request_cancel(key("a"), at(11))
         assert await store.last_write_at() == at(11)
 
+    async def test_the_latest_write_is_told_to_the_microsecond(self, store: Store) -> None:
+        """L-B5: of writes that follow each other at once too, and when what was written last is forgotten."""
+        for number in range(4):
+            await store.create(new(str(number), time=at(5 + number * 1e-6)))
+            await store.save(step(str(number), 1, time=at(5 + number * 1e-3)))
+        await store.save(step("0", 2, time=at(5.004)))
+        assert await store.last_write_at() == at(5.004)
+        await done(store, "1", 2, time=at(5.006))
+        await store.save(step("0", 3, time=at(5.005)))
+        assert await store.last_write_at() == at(5.006)
+        assert await store.prune(at(5.007)) == 1
+        assert await store.last_write_at() == at(5.006)
+        await store.save(step("0", 4, time=at(5.007)))
+        assert await store.last_write_at() == at(5.007)
+
 
 class WakeContract(StoreHooks):
     """What is to be driven, and when."""

@@ -6,6 +6,10 @@ ALTER TABLE wa_actions ADD COLUMN tenant TEXT NOT NULL DEFAULT '';
 -- Empty where nobody claims. A running action's writes touch none of its columns.
 CREATE INDEX wa_actions_owned ON wa_actions (owner, lease_until, kind, row) WHERE owner IS NOT NULL;
 
+-- Up to which row of the history `at` is the latest; what came after tells its own time.
+ALTER TABLE wa_clock ADD COLUMN history INTEGER NOT NULL DEFAULT 0;
+UPDATE wa_clock SET history = coalesce((SELECT max(row) FROM wa_history), 0);
+
 CREATE TABLE wa_workers (
     owner TEXT NOT NULL PRIMARY KEY,
     name TEXT NOT NULL,
