@@ -83,6 +83,12 @@ crash-matrix: mint ## Let a wallet meet with every fault at every point of every
 soak: mint ## 2,000 operations by two processes that share a wallet and are killed again and again
 	@$(BIN)/python -m tests.soak $(if $(SEED),--seed $(SEED)) $(if $(COUNT),--count $(COUNT))
 
+# Another choice: make chaos SEED=7; fewer: ACTIONS=500 MINT=0; one database: ONLY=postgres; all that was found: JSON=FILE
+.PHONY: chaos
+chaos: mint ## Kill, freeze and cut off four workers and their database, on SQLite and on PostgreSQL, and count the money
+	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(ACTIONS),--actions $(ACTIONS)) \
+		$(if $(MINT),--mint-actions $(MINT)) $(if $(ONLY),--only $(ONLY)) $(if $(JSON),--json $(JSON))
+
 .PHONY: protos
 protos: mint ## Make the messages of LND anew, from wallet_actions/lightning/lnd.proto
 	@$(BIN)/python -m wallet_actions.lightning.protos "$$($(BIN)/python -c 'from wallet_actions.testing.nutshell.environment import ensure_environment as e; print(e())')"

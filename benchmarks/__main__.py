@@ -22,7 +22,7 @@ from benchmarks.peers.environment import PeersMissingError, ensure_environment
 from benchmarks.sections import Plan
 from benchmarks.table import Row, closing_line
 
-SECTIONS = ("sqlite", "engine", "coins", "parked", "cashu")
+SECTIONS = ("sqlite", "engine", "coins", "parked", "cashu", "postgres")
 ROUNDS = 7
 QUICK_ROUNDS = 5
 

@@ -134,8 +134,14 @@ async def _reader(fd: int) -> asyncio.StreamReader:
 
 
 @asynccontextmanager
-async def preforked(*modules: str) -> AsyncIterator[None]:
-    """While it lasts, `asyncio.create_subprocess_exec` forks where one of these modules is to be run on three pipes."""
+async def preforked(run: str, *imported: str) -> AsyncIterator[None]:
+    """While it lasts, `asyncio.create_subprocess_exec` forks where this module is to be run on three pipes.
+
+    Args:
+        run: the module.
+        imported: what it imports only when it runs. Imported beforehand it costs each fork nothing; and all forks run
+            the same code, also where somebody edits it meanwhile.
+    """
     if not hasattr(os, "pidfd_open"):
         yield
         return
@@ -144,12 +150,12 @@ async def preforked(*modules: str) -> AsyncIterator[None]:
 
     async def fork(*command: Any, **options: Any) -> Any:
         match command:
-            case (sys.executable, "-m", str() as module, *arguments) if module in modules:
+            case (sys.executable, "-m", str() as module, *arguments) if module == run:
                 assert options == {"stdin": pipe, "stdout": pipe, "stderr": pipe}
                 return await prefork.start(module, arguments)
         return await spawn(*command, **options)
 
-    async with Prefork(*modules) as prefork:
+    async with Prefork(run, *imported) as prefork:
         with mock.patch.object(asyncio, "create_subprocess_exec", fork):
             yield
 

@@ -65,7 +65,7 @@ class Claims:
             self._has_more = len(rows) >= room
             for row in rows:
                 offer(row.key)
-        except StoreUnavailableError as error:
+        except Exception as error:  # noqa: BLE001 a worker that never claims again would look alive
             logger.warning("nothing could be claimed", extra={"error_type": type(error).__name__})
         finally:
             self._is_claiming = False
@@ -106,7 +106,7 @@ class Claims:
             await self._leases.clock.sleep(min(delay, AGAIN.delay(failures)) if failures else delay)
             try:
                 for key in await self._leases.give_up():
-                    stop(key)
+                    self._stop(key)
                 lost = await self._leases.renew()
             except Exception as error:  # noqa: BLE001 without renewals everything here would be taken over
                 failures += 1
@@ -118,8 +118,11 @@ class Claims:
                     "an action was taken over by another worker",
                     extra={"action_kind": key.kind, "action_id": key.id},
                 )
-                if (scope := self._scopes.get(key)) is not None:
-                    scope.cancel()
+                self._stop(key)
+
+    def _stop(self, key: ActionKey) -> None:
+        if (scope := self._scopes.get(key)) is not None:
+            scope.cancel()
 
     async def listen(self) -> None:
         """Hear of what other processes make due, for ever; polls find what is missed."""

@@ -47,7 +47,8 @@ class Limit:
     """What a kind may do across the whole fleet.
 
     Attributes:
-        concurrency: how many may be driven at once, ≥ 1; None for no limit.
+        concurrency: how many may be driven at once, ≥ 1; None for no limit. Exact without any clock: what somebody owns
+            is counted, its lease lapsed or not, and takes no room when it is taken over.
         per_second: how many claims a second, > 0, in bursts of at most one second's worth (at least one); None for no
             limit.
 
@@ -65,21 +66,25 @@ class Limit:
             raise UsageError("a limit lets some claims of a kind through: per_second is above 0")
 
     def room(self, held: int, since: datetime | None, at: datetime) -> int | None:
-        """How many may be claimed now.
+        """How many may be claimed now that nobody owns.
 
         Args:
-            held: how many of the kind have a lease that has not lapsed.
+            held: how many of the kind somebody owns, the leases lapsed or not: a renewal may be on its way.
             since: what `spent` answered last; None before the first claim.
 
         Returns:
             None where nothing but the claim's own limit bounds them.
         """
-        rooms = []
+        rooms = [self.rate_room(since, at)]
         if self.concurrency is not None:
             rooms.append(max(0, self.concurrency - held))
-        if self.per_second is not None:
-            rooms.append(max(0, (at - self._accrued_since(since, at)) // self._interval))
-        return min(rooms, default=None)
+        return min((room for room in rooms if room is not None), default=None)
+
+    def rate_room(self, since: datetime | None, at: datetime) -> int | None:
+        """How many may be taken over now: those whose lease has lapsed, which are counted as held already."""
+        if self.per_second is None:
+            return None
+        return max(0, (at - self._accrued_since(since, at)) // self._interval)
 
     def spent(self, count: int, since: datetime | None, at: datetime) -> datetime | None:
         """What to keep of this many claims: the time since which allowance accrues; None where no rate is set."""

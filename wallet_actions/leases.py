@@ -132,6 +132,7 @@ class Leases:
         self._strange: set[ActionKey] = set()
         self._began_at: datetime | None = None
         self._good_until: datetime | None = None
+        self._given_up: set[ActionKey] = set()
 
     # Taking
 
@@ -213,9 +214,11 @@ class Leases:
         try:
             yield
         except BaseException:
-            self.abandon(key)
+            if key not in self._given_up:
+                self.abandon(key)
             raise
         finally:
+            self._given_up.discard(key)
             del self._driven[key]
 
     def abandon(self, key: ActionKey) -> None:
@@ -270,7 +273,10 @@ class Leases:
             await self.store.let_go(self.owner, keys)
         for key in keys:
             self._in_hand.pop(key, None)
-        return [key for key in keys if key in self._driven]
+        driven = keys & self._driven.keys()
+        # Not once more when those drives end: by then it may have been claimed again.
+        self._given_up |= driven
+        return driven
 
     async def renew(self) -> Collection[ActionKey]:
         """Prolong all leases, and give back what is held and driven by nobody here.

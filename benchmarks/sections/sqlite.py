@@ -107,7 +107,7 @@ def _procrastinate(plan: Plan, flush_ms: float) -> Iterator[Row]:
     folder = plan.ground.folder / f"postgres-{flush_ms:g}"
     folder.mkdir()
     try:
-        with postgres(plan.peers, folder, plan.ground.environment(flush_ms)) as socket:
+        with postgres(folder, plan.ground.environment(flush_ms)) as socket:
             for at_once, batches in PEER_BATCHES.items():
                 title = f"{_at(flush_ms, at_once)}, PostgreSQL"
                 arguments = {"at_once": at_once, "batches": batches}

@@ -36,7 +36,6 @@ from wallet_actions.store import open_store
 from wallet_actions.testing.nutshell import NutshellMint
 
 WORKER, WALLET = "tests.chaos.worker", "tests.soak.wallet"
-WORKERS = 4
 AHEAD_S = 3600.0
 LOST_NOTICES = 0.2
 SLOWEST = timedelta(minutes=30)
@@ -62,6 +61,7 @@ class Settings:
     seconds: float
     lease_s: float = 2.0
     patience_s: float = 60.0
+    workers: int = 4
     plant: str = ""
     keep: Path | None = None
 
@@ -124,7 +124,7 @@ class Chaos:
             settings.database,
             actions=settings.actions,
             seconds=settings.seconds,
-            workers=WORKERS,
+            workers=settings.workers,
             lease_s=settings.lease_s,
         )
         self._mint = mint
@@ -137,7 +137,7 @@ class Chaos:
         self._is_over = False
         self._faults_running = 0
         self._course: MintCourse | None = None
-        self._ahead = self._chance.randrange(WORKERS)
+        self._ahead = self._chance.randrange(self.settings.workers)
 
     @property
     def asked_for(self) -> int:
@@ -155,12 +155,14 @@ class Chaos:
             self._folder = Path(stack.enter_context(TemporaryDirectory(prefix="chaos-")))
             (self._folder / "history").mkdir()
             self._database: Database = await stack.enter_async_context(
-                SQLiteFiles(self._folder) if self.settings.database == "sqlite" else PostgresBehindProxies(WORKERS)
+                SQLiteFiles(self._folder)
+                if self.settings.database == "sqlite"
+                else PostgresBehindProxies(self.settings.workers)
             )
             for name in ("bank", "mint"):
                 await stack.enter_async_context(open_store(self._database.url(name)))  # the tables are made calmly
             self._bank = await stack.enter_async_context(Bank(self.settings.seed, self._settled))
-            zygotes = [await stack.enter_async_context(Zygote(WORKER)) for _ in range(WORKERS)]
+            zygotes = [await stack.enter_async_context(Zygote(WORKER)) for _ in range(self.settings.workers)]
             self._sides = [_Side(number, zygote) for number, zygote in enumerate(zygotes)]
             payee = None if self._mint is None else await stack.enter_async_context(Payee(self._mint.url))
             unfinished = await self._play(payee)
@@ -203,7 +205,7 @@ class Chaos:
             self._note(f"worker {side.number} has ended")
             if (crashed := side.life.last("crashed")) is not None:
                 self._find(Harm.STUCK, f"a worker failed: {' | '.join(crashed['lines'])}")
-                if len(self.report.findings) > WORKERS:
+                if len(self.report.findings) > self.settings.workers:
                     return
             if self._course is not None:
                 self._course.gone(side.number)
@@ -293,27 +295,33 @@ class Chaos:
         """The bank knows now what became of a payment: somebody is told, mostly."""
         kind = self._kinds.get(about, "payment")
         if self._chance.random() >= LOST_NOTICES and not self._is_over:
-            side = self._chance.randrange(WORKERS)
+            side = self._chance.randrange(self.settings.workers)
             self._tasks.start_soon(self._say, side, {"do": "notify", "key": (kind, about)})
 
     # What goes wrong
 
     async def _strike(self, fault: Fault) -> None:
-        side = self._sides[fault.side]
-        self._note(f"{fault.name}, worker {fault.side}, {fault.seconds:.1f} s{', dies' * fault.dies}")
+        side = self._up(fault.side)
         match fault.name:
             case "kill":
+                self._note(f"worker {side.number} is killed")
                 side.life.kill()
             case "stop":
                 await self._stop(side, fault)
             case _:
+                self._note(f"{fault.name}, worker {fault.side}, {fault.seconds:.1f} s")
                 await self._database.strike(fault)
+
+    def _up(self, number: int) -> _Side:
+        """A worker that goes, the one that is meant or the next: who is stopped is to wake up as a zombie."""
+        sides = [*self._sides[number:], *self._sides[:number]]
+        return next((side for side in sides if side.stopped_s is None and side.life.pid), sides[0])
 
     async def _stop(self, side: _Side, fault: Fault) -> None:
         life = side.life
         if side.stopped_s is not None or not _signal(life, signal.SIGSTOP):
-            self._note(f"worker {side.number} could not be stopped")
             return
+        self._note(f"worker {side.number} is stopped")
         side.stopped_s = time.monotonic()
         try:
             await anyio.sleep(fault.seconds)

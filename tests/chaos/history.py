@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tests.chaos.bank import Call
+from wallet_actions.checkpoint import Status
 from wallet_actions.coins import ActionKey
 from wallet_actions.fleet import Limit
 from wallet_actions.testing.linear import Answer, Operation
@@ -99,26 +100,30 @@ def _operation(record: Record, name: str, key: ActionKey, version: int) -> Opera
 
 
 def unfenced(records: Iterable[Record]) -> list[str]:
-    """Writes on top of a version that another worker had made: only who made the last one may make the next."""
-    makers: dict[tuple[ActionKey, int], str] = {}
+    """Writes on top of a version that another worker had made, and held: a claim has to come in between.
+
+    What was parked is held by nobody, and who has read it may write it.
+    """
+    holders: dict[tuple[ActionKey, int], str] = {}
     writes: list[Record] = []
     for record in records:
         if record.answer is not Answer.OK:
             continue
         match record.op:
             case "create" if record.heard["new"] and record.heard["owner"]:
-                makers[record.key, 0] = record.life
+                holders[record.key, 0] = record.life
             case "claim":
                 for kind, name, version, _ in record.heard["rows"]:
-                    makers[ActionKey(kind, name), version] = record.life
+                    holders[ActionKey(kind, name), version] = record.life
             case "save" | "finish":
-                makers[record.key, record.asked["from"] + 1] = record.life
                 writes.append(record)
+                if record.asked["status"] == Status.RUNNING:
+                    holders[record.key, record.asked["from"] + 1] = record.life
     found = []
     for record in writes:
-        maker = makers.get((record.key, record.asked["from"]), record.life)
-        if maker != record.life:
-            found.append(f"{record.key}: worker {record.life} wrote on version {record.asked['from']} of {maker}")
+        holder = holders.get((record.key, record.asked["from"]), record.life)
+        if holder != record.life:
+            found.append(f"{record.key}: worker {record.life} wrote on version {record.asked['from']} of {holder}")
     return found
 
 
@@ -145,8 +150,8 @@ class Tenure:
                 yield known_s, end_s
 
 
-def tenures(records: Iterable[Record], kinds: Sequence[str], *, epoch_s: float) -> list[Tenure]:
-    """Who held which action of these kinds, and when.
+def tenures(records: Iterable[Record], *, epoch_s: float) -> list[Tenure]:
+    """Who held which action that was claimed, and when.
 
     Args:
         epoch_s: the wall clock less the monotonic one.
@@ -166,12 +171,11 @@ def tenures(records: Iterable[Record], kinds: Sequence[str], *, epoch_s: float) 
         match record.op:
             case "claim":
                 for kind, name, _, until_s in record.heard.get("rows", ()):
-                    if kind in kinds:
-                        key = ActionKey(kind, name)
-                        leave(record.life, key, record.begun_s)
-                        tenure = Tenure(record.life, key, record.ended_s, [(record.ended_s, until_s - epoch_s)])
-                        held[record.life, key] = tenure
-                        made.append(tenure)
+                    key = ActionKey(kind, name)
+                    leave(record.life, key, record.begun_s)
+                    tenure = Tenure(record.life, key, record.ended_s, [(record.ended_s, until_s - epoch_s)])
+                    held[record.life, key] = tenure
+                    made.append(tenure)
             case "renew":
                 for key in (ActionKey(*one) for one in record.heard.get("keys", ())):
                     if (record.life, key) in held:
@@ -193,29 +197,50 @@ def _known_s(record: Record) -> float:
 
 def most_at_once(held: Iterable[Tenure]) -> tuple[int, list[str]]:
     """How many actions were under a live lease at the same moment, and which."""
-    steps: list[tuple[float, int, str]] = []
-    for tenure in held:
-        for begin_s, end_s in tenure.spans():
-            name = f"{tenure.key} by {tenure.life}"
-            steps += [(begin_s, 1, name), (end_s, 0, name)]
-    now: Counter[str] = Counter()
     most: list[str] = []
-    for _, begins, name in sorted(steps):
-        now[name] += 1 if begins else -1
-        live = [one for one, count in now.items() if count > 0]
+    for live in _moments(held):
         if len(live) > len(most):
-            most = live
+            most = [f"{key} by {', '.join(sorted(lives))}" for key, lives in live.items()]
     return len(most), most
 
 
-def beyond_concurrency(records: Sequence[Record], limits: Mapping[str, Limit], *, epoch_s: float) -> list[str]:
+def held_by_two(held: Iterable[Tenure]) -> list[str]:
+    """Actions that were under a live lease of two workers at the same moment."""
+    found: dict[ActionKey, str] = {}
+    for live in _moments(held):
+        for key, lives in live.items():
+            if len(lives) > 1:
+                found.setdefault(key, f"{key} was held by {' and by '.join(sorted(lives))} at the same moment")
+    return list(found.values())
+
+
+def _moments(held: Iterable[Tenure]) -> Iterator[dict[ActionKey, set[str]]]:
+    """Which actions were under a live lease of whom, after each change."""
+    steps: list[tuple[float, bool, ActionKey, str]] = []
+    for tenure in held:
+        for begin_s, end_s in tenure.spans():
+            steps += [(begin_s, True, tenure.key, tenure.life), (end_s, False, tenure.key, tenure.life)]
+    counts: Counter[tuple[ActionKey, str]] = Counter()
+    live: dict[ActionKey, set[str]] = {}
+    for _, begins, key, life in sorted(steps):
+        counts[key, life] += 1 if begins else -1
+        if begins:
+            live.setdefault(key, set()).add(life)
+        elif not counts[key, life]:
+            live[key].discard(life)
+            if not live[key]:
+                del live[key]
+        yield live
+
+
+def beyond_concurrency(held: Sequence[Tenure], limits: Mapping[str, Limit]) -> list[str]:
     """Kinds of which more were under a live lease at once than their limit lets."""
     found = []
     for kind, limit in limits.items():
         if limit.concurrency is not None:
-            count, names = most_at_once(tenures(records, [kind], epoch_s=epoch_s))
+            count, names = most_at_once(tenure for tenure in held if tenure.key.kind == kind)
             if count > limit.concurrency:
-                found.append(f"{count} of kind {kind} were held at once, not {limit.concurrency}: {', '.join(names)}")
+                found.append(f"{count} of kind {kind} were held at once, not {limit.concurrency}: {'; '.join(names)}")
     return found
 
 
@@ -244,10 +269,10 @@ def beyond_rate(records: Sequence[Record], limits: Mapping[str, Limit]) -> list[
     return found
 
 
-def unclaimed(calls: Iterable[Call], records: Sequence[Record], kinds: Sequence[str], *, epoch_s: float) -> list[str]:
+def unclaimed(calls: Iterable[Call], held: Iterable[Tenure], kinds: Collection[str]) -> list[str]:
     """Calls at the bank for actions of these kinds whose worker had not claimed them."""
     begun: dict[tuple[str, ActionKey], float] = {}
-    for tenure in tenures(records, kinds, epoch_s=epoch_s):
+    for tenure in held:
         place = tenure.life, tenure.key
         begun[place] = min(begun.get(place, math.inf), tenure.begun_s)
     found = []

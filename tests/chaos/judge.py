@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.chaos import history
 from tests.chaos.bank import Bank
-from tests.chaos.desk import LIMITS, RECEIPT, Batch
+from tests.chaos.desk import LIMITS, RECEIPT, Batch, Express
 from tests.chaos.history import Record
 from tests.crash_matrix.judge import Finding, Harm
 from wallet_actions.checkpoint import Status
@@ -61,10 +61,11 @@ async def judge(store: Store, bank: Bank, records: Sequence[Record], *, has_all_
     finals = {action.key: action.version for action in actions}
     verdict.find(Harm.DOUBLED, violations(history.operations(records), finals, coins))
     verdict.find(Harm.DOUBLED, history.unfenced(records))
-    epoch_s = time.time() - time.monotonic()
-    verdict.find(Harm.DOUBLED, history.beyond_concurrency(records, LIMITS, epoch_s=epoch_s))
+    held = history.tenures(records, epoch_s=time.time() - time.monotonic())
+    verdict.find(Harm.DOUBLED, history.held_by_two(held))
+    verdict.find(Harm.DOUBLED, history.beyond_concurrency(held, LIMITS))
     verdict.find(Harm.DOUBLED, history.beyond_rate(records, LIMITS))
-    verdict.find(Harm.DOUBLED, history.unclaimed(bank.calls, records, list(LIMITS), epoch_s=epoch_s))
+    verdict.find(Harm.DOUBLED, history.unclaimed(bank.calls, held, LIMITS))
     verdict.facts |= {
         "late writes dropped": sum(record.answer is Answer.CONFLICT for record in records),
         "writes of unknown outcome": sum(
@@ -73,9 +74,7 @@ async def judge(store: Store, bank: Bank, records: Sequence[Record], *, has_all_
         "calls at the bank": len(bank.calls),
         "store calls": len(records),
         "the bank": dict(bank.counts),
-        "limited at once": {
-            kind: history.most_at_once(history.tenures(records, [kind], epoch_s=epoch_s))[0] for kind in LIMITS
-        },
+        "express at once": history.most_at_once(tenure for tenure in held if tenure.key.kind == Express.kind)[0],
     }
     return verdict
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, cast
 
 import anyio
@@ -29,21 +28,6 @@ class _Teller:
 
     async def tell(self, line: Line) -> None:
         await self.send({"do": "mint", "task": line})
-
-
-@dataclass(slots=True)
-class _Pace:
-    """When the operations may begin."""
-
-    seconds: float
-    count: int
-    begun_s: float = field(default_factory=lambda: asyncio.get_running_loop().time())
-    given: int = 0
-
-    async def wait(self) -> None:
-        at_s = self.begun_s + self.seconds * self.given / max(1, self.count)
-        self.given += 1
-        await anyio.sleep(max(0.0, at_s - asyncio.get_running_loop().time()))
 
 
 class MintCourse(Soak):
@@ -70,7 +54,8 @@ class MintCourse(Soak):
         self._mint, self._payee = mint, payee
         self._order = {"store": store, "mint": mint.url, "seed": secrets.token_hex(32)}
         self._sides = [_Side(cast(Zygote, _Teller(tell))) for tell in tells]
-        self._pace = _Pace(seconds, count)
+        self._seconds = seconds
+        self._begun_s = asyncio.get_running_loop().time()
         self._tasks = tasks
 
     @property
@@ -96,7 +81,7 @@ class MintCourse(Soak):
     async def opened(self, side: int, life: Life) -> None:
         """A worker is there, and can be asked."""
         one = self._sides[side]
-        one.life, one.asked = life, {}
+        one.life = life
         for _ in range(AT_ONCE):
             await self._ask(one)
 
@@ -116,7 +101,23 @@ class MintCourse(Soak):
         self._tasks.start_soon(self._ask_in_time, side, side.life)
 
     async def _ask_in_time(self, side: _Side, life: Life) -> None:
-        await self._pace.wait()
-        if side.life is life and not life.is_over and not self.has_begun_all:
-            with suppress(OSError):
-                await super()._ask(side)
+        # As many as should have begun by now, however many were refused or died with a worker.
+        while True:
+            early_s = self._early_s()
+            if early_s <= 0:
+                break
+            await anyio.sleep(early_s)
+        if self.has_begun_all:
+            return
+        with anyio.CancelScope(shield=True):  # or a token that was drawn would be lost
+            task = await self._draw()
+        if side.life is not life or life.is_over:
+            self._return(task)
+            return
+        self._number += 1
+        side.asked[self._number] = task
+        await side.zygote.tell({"number": self._number, **task})
+
+    def _early_s(self) -> float:
+        now_s = asyncio.get_running_loop().time() - self._begun_s
+        return self._seconds * self._begun / max(1, self._count) - now_s

@@ -16,15 +16,15 @@ DEPOSIT, PAYMENT = (60, 400), (5, 90)
 TWICE, CALLED_OFF, RESERVES = 0.06, 0.06, 0.4
 CLUMP = (4, 14)  # limited kinds come in clumps, so that the limits bind
 CALL_OFF_AFTER_S = (0.0, 2.0)
-KILL_EVERY, STOP_EVERY, DATABASE_EVERY = 80, 130, 110  # actions
-STOP_LEASES, SURE_LEASES, DEAD_STOP = (0.6, 3.0), (1.5, 2.0), 0.2
+KILL_EVERY, STOP_EVERY, DATABASE_EVERY = 80, 110, 110  # actions
+STOP_LEASES, SURE_LEASES, DEAD_STOP = (0.8, 3.0), (1.5, 2.0), 0.15
 OUTAGE_S, LOCK_S, HALF_OPEN_S = (0.2, 2.5), (0.3, 3.5), (1.0, 4.0)
 MOST_BYTES = 4000
 
 FaultName = Literal["kill", "stop", "crash", "cut", "half_open", "lock"]
 DATABASE: dict[str, tuple[FaultName, ...]] = {
     "sqlite": ("lock",),
-    "postgres": ("crash", "cut", "cut", "half_open", "half_open"),
+    "postgres": ("crash", "half_open", "cut", "half_open", "cut"),
 }
 
 

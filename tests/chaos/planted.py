@@ -1,4 +1,8 @@
-"""Bugs that are planted in a worker, to see that the judge finds them."""
+"""Bugs that are planted in a worker, to see that the judge finds them.
+
+`careless` heeds neither leases nor versions; `keyless` asks the bank with another key each time. A plant is one of
+these, or both with a comma between them.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +19,16 @@ SOME = 20
 
 
 def spoil(plant: str, store: Store) -> None:
-    """Break a store's rules for this worker: `careless` heeds neither leases nor versions; anything else is left."""
-    if plant == "careless":
+    """Have this worker break the rules of a store, where it is careless."""
+    if "careless" in plant.split(","):
         assert isinstance(store, SharedStore)
         _forget_leases(store)
         _forget_versions(store)
+
+
+def is_keyless(plant: str) -> bool:
+    """Whether this worker's requests have keys of their own."""
+    return "keyless" in plant.split(",")
 
 
 def _forget_leases(store: SharedStore) -> None:

@@ -102,7 +102,7 @@ async def _opened(stack: AsyncExitStack, order: Order) -> Engine:
             await asyncio.sleep(0.1)
     planted.spoil(order.plant, store)
     Recorder(order.history, order.life).attach(store)
-    desk = Desk(store, order.bank, is_keyless=order.plant == "keyless")
+    desk = Desk(store, order.bank, is_keyless=planted.is_keyless(order.plant))
     engine = Engine(
         *(store, desk, KINDS),
         clock=clock,

@@ -91,7 +91,7 @@ def loses_the_owner_while_it_runs(patch: pytest.MonkeyPatch) -> None:
 
 
 def ignores_pauses(patch: pytest.MonkeyPatch) -> None:
-    def is_open(self: Any, kind: str) -> bool:
+    def is_open(self: Any, kind: str, *, is_late: bool = False) -> bool:
         return kind in self._claim.schemas
 
     patch.setattr(sharing._Rooms, "is_open", is_open)
@@ -118,8 +118,18 @@ def counts_no_limit(patch: pytest.MonkeyPatch) -> None:
 
 
 def limits_each_claim_by_itself(patch: pytest.MonkeyPatch) -> None:
-    room = Limit.room
+    room, rate_room = Limit.room, Limit.rate_room
     patch.setattr(Limit, "room", lambda self, held, since, at: room(self, 0, None, at))
+    patch.setattr(Limit, "rate_room", lambda self, since, at: rate_room(self, None, at))
+
+
+def forgets_what_lapsed(patch: pytest.MonkeyPatch) -> None:
+    def room(self: Any, kind: str, limit: Limit) -> int | None:
+        claim, rows = self._claim, self._tables.owned.values()
+        live = (sharing._is_live(one.lease_until, claim.at) for some in rows for one in some.values())
+        return limit.room(sum(live), self._tables.spent.get(kind), claim.at)
+
+    patch.setattr(sharing._Rooms, "_room", room)
 
 
 def saves_up_what_is_not_used(patch: pytest.MonkeyPatch) -> None:
@@ -179,6 +189,7 @@ CAUGHT: list[tuple[Install, str]] = [
     (counts_no_limit, "test_a_limit_on_how_many_at_once"),
     (limits_each_claim_by_itself, "test_a_limit_on_how_many_at_once"),
     (limits_each_claim_by_itself, "test_a_limit_on_how_often"),
+    (forgets_what_lapsed, "test_what_lapsed_counts_until_it_is_taken_over_and_needs_no_room_then"),
     (saves_up_what_is_not_used, "test_a_limit_on_how_often"),
     (renews_what_is_others, "test_a_renewal_prolongs_all_that_is_held"),
     (shortens_leases, "test_a_renewal_prolongs_all_that_is_held"),

@@ -10,6 +10,9 @@ from wallet_actions.testing.nutshell import MintConfig
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600)]
 
+IMPORTED = ("wallet_actions_storage.sqlite", "httpcore", "h11", "certifi", "concurrent.futures.thread")
+"""What the child imports only once it has something to do."""
+
 
 async def test_no_kill_loses_a_sat_or_leaves_an_action() -> None:
     """L-S1, L-S6, L-C7, L-P2: at every write, at every lost answer, and then again at every write of the recovery.
@@ -17,7 +20,7 @@ async def test_no_kill_loses_a_sat_or_leaves_an_action() -> None:
     As `make demo` does it, where spending a coin costs something, and with processes that are forked and not started.
     `make crash-matrix` goes further.
     """
-    async with preforked("wallet_actions.demo.child"):
+    async with preforked("wallet_actions.demo.child", *IMPORTED):
         report = await Demo(config=MintConfig(input_fee_ppk=100)).run()
 
     killed = [row for row in report.rows if row.kills]

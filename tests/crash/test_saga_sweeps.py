@@ -51,6 +51,6 @@ async def test_so_is_one_with_another_as_its_step(fails: str) -> None:
     def make() -> Action[Any, Any, Any]:
         return outer(Job(fails=frozenset({fails})))
 
-    report = await sweep(make, NestedWorld, sample=150, seed=7)
+    report = await sweep(make, NestedWorld, sample=300, seed=7)
     assert report.is_ok, str(report)
     assert FaultKind.ANSWER_LOST in NestedWorld.faults

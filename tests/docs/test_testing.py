@@ -21,4 +21,5 @@ def test_blocks_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert any("0 failed" in output for output in outputs)
     assert len(list((tmp_path / "checkpoints").iterdir())) == 3
     files = {name for block in blocks if (name := block.text.partition("\n")[0]).startswith("# ")}
-    assert files == {"# payout.py", "# test_payout.py", "# http_world.py", "# test_killed.py", "# test_clock.py"}
+    tests = {f"# test_{name}.py" for name in ("payout", "killed", "fleet", "history", "store", "clock")}
+    assert files == {"# payout.py", "# http_world.py", *tests}

@@ -97,12 +97,21 @@ class Liar(httpx.AsyncBaseTransport):
 
 
 class Purse:
-    """One wallet in one file, driven by hand; made by `Bank.purse`."""
+    """One wallet in one store, driven by hand; made by `Bank.purse`."""
 
     def __init__(
-        self, store: Store, words: str, mint_url: str, *, clock: Clock | None, liar: Liar | None, path: Path
+        self,
+        store: Store,
+        words: str,
+        mint_url: str,
+        *,
+        clock: Clock | None,
+        liar: Liar | None,
+        path: Path,
+        store_url: str,
     ) -> None:
         self.path = path
+        self.store_url = store_url
         self.words = words
         self.mint_url = mint_url
         self.store = store
@@ -232,6 +241,7 @@ class Bank:
         clock: Clock | None = None,
         liar: Liar | None = None,
         around: Callable[[Store], Store] = lambda store: store,
+        store_url: str | None = None,
     ) -> Purse:
         """Open a wallet.
 
@@ -240,12 +250,14 @@ class Bank:
             like: another wallet, whose seed and mint this one shares.
             path: of its file; by default a new one.
             around: put in front of its store.
+            store_url: where it is, if not in a file.
         """
         words = like.words if like is not None else Mnemonic("english").generate()
         url = url or (like.mint_url if like is not None else self.mint.url)
         path = path or self.folder / f"purse-{len(self.purses)}.db"
-        store = await self._stack.enter_async_context(around(open_store(f"sqlite:///{path}")))
-        purse = Purse(store, words, url, clock=clock, liar=liar, path=path)
+        store_url = store_url or f"sqlite:///{path}"
+        store = await self._stack.enter_async_context(around(open_store(store_url)))
+        purse = Purse(store, words, url, clock=clock, liar=liar, path=path, store_url=store_url)
         await self._stack.enter_async_context(purse.wallet)
         self.purses.append(purse)
         return purse

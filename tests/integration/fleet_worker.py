@@ -82,9 +82,8 @@ async def main(file: str, notes: str, name: str, mode: str) -> None:
     store = recorded(open_store(f"sqlite:///{file}?shared=true"), name, lambda line: _write(handle, line))
     async with store:
         peer = Peer(books, mode == "slow")
-        async with Engine(store, peer, [Pay], lease=LEASE, observers=[hear], drain=timedelta(0)) as engine:
-            await engine.recovered()
-            tell("ready")
+        tell("ready")  # before it drives: what it says then comes later
+        async with Engine(store, peer, [Pay], lease=LEASE, observers=[hear], drain=timedelta(0)):
             await asyncio.Event().wait()
 
 

@@ -40,7 +40,7 @@ class Process:
         self.lines: list[list[str]] = []
 
     @classmethod
-    async def start(cls, purse: Purse, invoices: Sequence[str]) -> Process:
+    async def start(cls, purse: Purse, invoices: Sequence[str], lease_s: float = 30) -> Process:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "tests.integration.wallet_process"),
             stdin=asyncio.subprocess.PIPE,
@@ -48,10 +48,11 @@ class Process:
             stderr=asyncio.subprocess.PIPE,
         )
         order = {
-            "store": f"sqlite:///{purse.path}",
+            "store": purse.store_url,
             "mint": purse.mint_url,
             "words": purse.words,
             "amount": AMOUNT,
+            "lease_s": lease_s,
             "invoices": invoices,
         }
         assert process.stdin is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from asyncio import create_task, gather
+from asyncio import create_task, gather, timeout
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -28,6 +28,13 @@ from wallet_actions_storage.postgres.batch import Attempt, Unit
 from wallet_actions_storage.postgres.failures import LostError
 
 pytestmark = pytest.mark.anyio
+
+SYNC_BYTES = 5
+LOCKED_OUT_S = 30.0
+HANGING = (
+    "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND state = 'active'"
+    " AND wait_event = 'ClientRead'"
+)
 
 _numbers = count()
 
@@ -91,8 +98,15 @@ def ends(names: list[str]) -> list[Write]:
     return [step(name, 1, status=Status.DONE) for name in names]
 
 
+def ends_with_coins(names: list[str]) -> list[Write]:
+    return [step(name, 1, Delta(add=(coin(f"coin of {name}"),)), status=Status.DONE) for name in names]
+
+
 @pytest.mark.parametrize("sender", ["client", "peer"])
-@pytest.mark.parametrize(("writes", "is_prepared"), [(saves, True), (with_coins, True), (ends, True), (saves, False)])
+@pytest.mark.parametrize(
+    ("writes", "is_prepared"),
+    [(saves, True), (with_coins, True), (ends, True), (ends_with_coins, True), (saves, False)],
+)
 async def test_a_connection_that_is_lost_at_any_byte(
     place: Place, writes: Any, sender: Sender, is_prepared: bool
 ) -> None:
@@ -128,10 +142,11 @@ async def test_a_connection_that_is_lost_at_any_byte(
                 assert rows[f"{tag} {name}"].version == 1
                 assert [entry.version for entry in await store.history(key(f"{tag} {name}"))] == [0, 1]
         extra = writes is with_coins
-        assert len(await store.coins()) == len(await store.facts()) == len(tags) * 2 * extra
+        assert len(await store.coins()) == len(tags) * 2 * (writes in (with_coins, ends_with_coins))
+        assert len(await store.facts()) == len(tags) * 2 * extra
         assert len(rows) == len(tags) * 2 * (1 + extra)
-        if writes is ends:
-            assert sum((await store.count_actions()).values()) == len(tags) * 2
+        counts = {("pay", Status.DONE): len(tags) * 2} if writes in (ends, ends_with_coins) else {}
+        assert {group: n for group, n in (await store.count_actions()).items() if group[1].is_terminal} == counts
 
 
 async def test_values_of_a_counter_are_never_given_twice(place: Place) -> None:
@@ -300,3 +315,35 @@ async def test_a_transaction_of_the_app_whose_connection_is_lost(place: Place) -
                 )
         assert await store.load(key("b")) is None
         assert await done(store, "a") == Saved(1, False)
+
+
+async def test_a_connection_that_hangs_inside_a_message_holds_nobody_up_for_long(place: Place) -> None:
+    """Its transaction is open at the server, and no time-out of the server's ends it: who is locked out does."""
+    async with place.store() as store:
+        await store.create(new("a"))
+    async with (
+        proxied(place) as proxy,
+        place.store(port=proxy.port, patience_s=1, listen=False) as one,
+        place.store(patience_s=2, listen=False) as other,
+    ):
+        await one.save(step("a", 1))
+        writing = proxy.connections[0]
+        before = writing.from_client
+        await one.save(step("a", 2))
+        size = writing.from_client - before
+        writing.fault = Swallow(writing.from_client + size - SYNC_BYTES)
+        saving = create_task(one.save(step("a", 3)))
+        while await place.query(HANGING) == []:
+            assert not saving.done(), "the message was cut where it should be"
+        async with timeout(LOCKED_OUT_S):
+            while True:
+                found = await other.load(key("a"))
+                assert found is not None
+                with suppress(StoreUnavailableError, VersionConflictError):
+                    await other.save(step("a", found.version + 1))
+                    break
+        with suppress(StoreUnavailableError, VersionConflictError):  # or it was on time, over another connection
+            await saving
+        assert await place.query(HANGING) == []
+        versions = [entry.version for entry in await other.history(key("a"))]
+    assert versions == list(range(len(versions)))

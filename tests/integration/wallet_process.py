@@ -1,7 +1,7 @@
 """A wallet process for tests: it recovers, then issues and pays a few times, and says each step on a line.
 
-Reads one line of JSON: `{"store": URL, "mint": URL, "words": …, "amount": sat, "invoices": […]}`; for each invoice it
-issues `amount` first. Run it with `python -m tests.integration.wallet_process`.
+Reads one line of JSON: `{"store": URL, "mint": URL, "words": …, "amount": sat, "lease_s": …, "invoices": […]}`; for
+each invoice it issues `amount` first. Run it with `python -m tests.integration.wallet_process`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ def say(*words: str) -> None:
 async def main() -> None:
     order = json.loads(sys.stdin.readline())
     seed = Seed.from_mnemonic(order["words"])
-    async with Cashu(order["store"], seed, poll=timedelta(milliseconds=200)) as cashu:
+    lease = timedelta(seconds=order["lease_s"])
+    async with Cashu(order["store"], seed, poll=timedelta(milliseconds=200), lease=lease) as cashu:
         say("open")
         await cashu.engine.recovered()
         say("recovered")

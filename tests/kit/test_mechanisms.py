@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 
 from tests.kit.planted import deadline_in_a_task, effect_before_checkpoint, not_found_is_never
+from tests.kit.twins import pay_with_change
 from tests.kit.worlds import Open, SmallWorld, Wallet
 from wallet_actions import Action, Done, Next, Phase, RejectedError, Store, Transition
 from wallet_actions.coins import ActionKey
@@ -104,6 +105,18 @@ async def test_done_without_its_effect_is_a_violation() -> None:
 
     assert report.failures[0].violations == ["send bob is done, and its peer has not done it"]
     assert [(one.kind, one.step) for one in report.suspects] == [("send", "sending")]
+
+
+class FleetPayWorld(pay_with_change.PayWorld):
+    is_shared = True
+
+
+async def test_a_fleet_stands_what_a_process_stands() -> None:
+    """G3, L-D15: what a dead worker held is left alone until its lease has lapsed, and then driven to its end."""
+    report = await sweep(pay_with_change.TWIN.make, FleetPayWorld, sample=300, seed=7)
+
+    assert report.is_ok, str(report)
+    assert any(boundary.name == "claim" for boundary in report.boundaries)
 
 
 class CredulousWorld(World[Wallet]):

@@ -67,7 +67,7 @@ _SQLITE_CHECK = """\
 """
 _SQLITE_DELTA = """\
         if not self.is_plain:
-            yield from apply_delta(write.checkpoint.key, write.delta)
+            yield from apply_delta(one.key, write.delta)
 """
 _RELEASE = " WHERE id = ? AND holder_id = ? AND holder_kind = ? AND state = 'reserved'\"\n)\n_RESERVE"
 
@@ -95,8 +95,8 @@ _IN_THE_EXECUTOR = (
         "        self._paused_until_s = -1.0\n\n    def observe",
         "        self._paused_until_s = -1.0\n        self._seen: dict[ActionKey, Checkpoint | None] = {}\n"
         "\n    def observe",
-        "only_if_due: bool) -> DriveResult[Any]:\n        checkpoint = await self.store.load(key)\n",
-        "only_if_due: bool) -> DriveResult[Any]:\n"
+        "_drive_held(self.leases, key, only_if_due=only_if_due)\n        checkpoint = await self.store.load(key)\n",
+        "_drive_held(self.leases, key, only_if_due=only_if_due)\n"
         "        checkpoint = self._seen.setdefault(key, await self.store.load(key))\n",
     ),
     _planted(
@@ -133,7 +133,12 @@ _IN_THE_EXECUTOR = (
     _planted(
         "every error is a refusal", STEP, "    except RejectedError as error:\n", "    except Exception as error:\n"
     ),
-    _planted("swallowed cancellation", STEP, "if task is None or task.cancelling():", "if task is None:"),
+    _planted(
+        "swallowed cancellation",
+        STEP,
+        "    return task is None or bool(task.cancelling())\n",
+        "    return task is None\n",
+    ),
     _planted("cancelled though the peer refused", STEP, "        answer = None\n", '        answer = Failed("no")\n'),
     _planted(
         "retry without a wait",
@@ -246,8 +251,10 @@ _IN_THE_SQLITE_STORE = (
     _planted(
         "released at every write",
         ACTIONS,
-        "        if self._is_end:\n            yield release_all(write.checkpoint.key)\n",
-        "        yield release_all(write.checkpoint.key)\n        if self._is_end:\n",
+        "        if one.status.is_terminal:\n            yield release_all(one.key)\n",
+        "        yield release_all(one.key)\n        if one.status.is_terminal:\n",
+        "        state, result = one.state, one.result\n",
+        "        execute(*release_all(one.key))\n        state, result = one.state, one.result\n",
     ),
     _planted(
         "a save forgets the wish to cancel",

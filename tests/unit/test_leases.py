@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.actions import SECOND, Desk, Rig, doing, job, running, settle
+from tests.actions import SECOND, Desk, Rig, doing, done, job, key_of, running, settle
 from wallet_actions.checkpoint import Status
-from wallet_actions.errors import StoreUnavailableError
+from wallet_actions.errors import StoreUnavailableError, UsageError
 from wallet_actions.executor import Executor
 from wallet_actions.fleet import LATE, Claim, Limit
 from wallet_actions.leases import READINGS, FleetClock
@@ -89,18 +89,48 @@ async def test_a_limit_holds_past_a_worker_that_comes_back(monkeypatch: pytest.M
                 await rig.executor.start(job(name))
             await rig.clock.advance(SECOND)
             assert len(at_work) == 2
-            renew, let_go = rig.store.renew, rig.store.let_go  # type: ignore[attr-defined]
-            monkeypatch.setattr(rig.store, "renew", away)
-            monkeypatch.setattr(rig.store, "let_go", away)
-            await rig.clock.advance(leases.lease + SECOND)
-            claim = Claim("other", rig.clock.now(), 10 * leases.lease, {"job": 1}, limit=2, limits=limits)
-            others = await rig.store.claim(claim)  # type: ignore[attr-defined]
-            assert len(others) == 2
-            monkeypatch.setattr(rig.store, "renew", renew)
-            monkeypatch.setattr(rig.store, "let_go", let_go)
+            store: Any = rig.store
+            claim = store.claim
+            with monkeypatch.context() as outage:
+                for name in ("renew", "let_go", "claim"):
+                    outage.setattr(store, name, away)
+                await rig.clock.advance(leases.lease + SECOND)
+                lapsed = [key_of(name) for name in at_work]
+                now, long = rig.clock.now(), 10 * leases.lease
+                wish = Claim("other", now, long, {"job": 1}, keys=lapsed, limits=limits)
+                assert len(await claim(wish)) == 2
+            let_go, freed = store.let_go, []
+
+            async def noted(owner: str, keys: Any = ()) -> Any:
+                freed.extend(keys)
+                return await let_go(owner, keys or None)
+
+            monkeypatch.setattr(store, "let_go", noted)
+            mine = {key_of(name) for name in at_work}
             await rig.clock.advance(leases.lease)
             await settle()
+            assert sorted(freed) == sorted(mine)  # once: afterwards it may be held again, by whomever
             rows = await rig.store.list_actions(statuses=[Status.RUNNING])
             live = [row for row in rows if row.lease_until is not None and row.lease_until > rig.clock.now()]
             assert {row.owner for row in live} == {"other"}
             assert not at_work
+
+
+async def test_a_claim_that_fails_in_whatever_way_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """L-D12: a worker whose loop had ended for it would look alive, and drive nothing any more."""
+
+    async def broken(claim: Claim) -> Any:
+        raise UsageError("a row that this release cannot read")
+
+    async with Rig(done, store=MemoryStore(shared=True)) as rig, running(rig):
+        with monkeypatch.context() as fault:
+            fault.setattr(rig.store, "claim", broken)
+            for _ in range(4):
+                await rig.clock.advance(SECOND)
+        elsewhere = Executor(rig.store, None, Registry(rig.kinds), clock=rig.clock)
+        key = (await elsewhere.start(job("a"))).key
+        for _ in range(4):
+            await rig.clock.advance(SECOND)
+        found = await rig.store.load(key)
+        assert found is not None
+        assert found.status is Status.DONE

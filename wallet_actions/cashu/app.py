@@ -34,6 +34,8 @@ from wallet_actions.clock import Clock
 from wallet_actions.coins import Balance
 from wallet_actions.engine import Engine
 from wallet_actions.events import Observer
+from wallet_actions.fleet import Limit
+from wallet_actions.leases import LEASE
 from wallet_actions.outcome import Started
 from wallet_actions.store import Store, open_store
 
@@ -53,6 +55,7 @@ class Cashu:
         keys: private keys of the app's own, 32 bytes each, beside the wallet's receiving keys; never stored.
         observers: told of everything that happens.
         poll, drain: see `Runner`.
+        lease, limits: of a worker in a fleet, see `Executor`.
         watch: listen to the mints' websockets for claims of tokens and payments of quotes, in the first hour of each
             (NUT-17; package `websockets`). Otherwise they are noticed by the actions' own look-ups, which grow rarer.
             Not by default: it opens connections, and makes requests that nobody needs but a person who waits.
@@ -74,14 +77,26 @@ class Cashu:
         observers: Sequence[Observer] = (),
         poll: timedelta | None = timedelta(seconds=5),
         drain: timedelta = timedelta(seconds=10),
+        lease: timedelta = LEASE,
+        limits: Mapping[str, Limit] | None = None,
         watch: bool = False,
     ) -> None:
         self._owned = open_store(store) if isinstance(store, str) else None
         opened: Store = store if not isinstance(store, str) else self._owned  # type: ignore[assignment]
         self.wallet = CashuWallet(opened, seed, connect=connect, clock=clock, keys=keys)
         self.engine = Engine(
-            opened, self.wallet, (*KINDS, *kinds), clock=clock, observers=observers, poll=poll, drain=drain
+            opened,
+            self.wallet,
+            (*KINDS, *kinds),
+            clock=clock,
+            observers=observers,
+            poll=poll,
+            drain=drain,
+            lease=lease,
+            limits=limits,
         )
+        # The fleet's, where there is one: what one worker saw first may be an hour old by the clock of another.
+        self.wallet.clock = self.engine.executor.clock
         self._watcher = Watcher(self.engine, self.wallet) if watch else None
         self._stack = AsyncExitStack()
 

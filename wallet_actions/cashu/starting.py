@@ -10,7 +10,8 @@ from wallet_actions.errors import ReservationError
 
 T = TypeVar("T")
 
-TRIES = 5
+TRIES = 20
+"""Of some processes that choose among the same coins at the same time, all but one lose each time."""
 
 
 async def start_with_coins(

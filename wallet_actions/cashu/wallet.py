@@ -281,7 +281,9 @@ class CashuWallet:
                 used = [place for place, blank, by in signed if by is not None and is_signed(blank, by, keyset)]
                 if not used:
                     return
-                await self.allocate(keyset_id, used[-1])
+                # Another process may have found the same, and skipped it.
+                now = (await self.store.counters()).get(counter_of(keyset_id), 0)
+                await self.allocate(keyset_id, max(0, following + used[-1] - now))
 
     def outputs(self, keyset_id: str, first_counter: int, amounts: Sequence[int]) -> tuple[Output, ...]:
         """The outputs that these counters make: the same ones each time."""

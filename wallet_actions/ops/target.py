@@ -14,6 +14,7 @@ from wallet_actions.ops.failures import CommandError, NoDatabaseError
 from wallet_actions.store import Store, open_store
 
 SQLITE = "sqlite:///"
+POSTGRES = ("postgresql://", "postgres://")
 PAGE = 1000
 
 
@@ -83,7 +84,7 @@ async def writable(db: str, key: ActionKey | None = None) -> AsyncIterator[Store
 
 
 def _read_only(url: str) -> str:
-    if not url.startswith(SQLITE):
+    if not url.startswith((SQLITE, *POSTGRES)):
         return url
     address, _, query = url.partition("?")
     options = {name: value for name, value in parse_qsl(query, keep_blank_values=True) if name != "exclusive"}

@@ -19,6 +19,7 @@ from wallet_actions.checkpoint import Status
 from wallet_actions.coins import ActionKey
 from wallet_actions.events import Observer
 from wallet_actions.executor import Executor
+from wallet_actions.outcome import Outcome
 from wallet_actions.recovery import recover
 from wallet_actions.registry import Registry
 from wallet_actions.store import Store
@@ -173,8 +174,10 @@ class World(ABC, Generic[WalletT]):
                 wakes = [action.wake_at for action in waiting if action.wake_at is not None]
                 due = [action for action in waiting if action.wake_at is None] if not wakes else []
                 await self.clock.sleep(min(wakes) - now if wakes else SYNC)
-            for action in due:
-                await executor.drive(action.key)
+            results = [await executor.drive(action.key) for action in due]
+            leases = executor.leases
+            if leases is not None and due and all(result.outcome is Outcome.BUSY for result in results):
+                await self.clock.sleep(leases.lease)  # it lapses: whoever holds them has died
 
     async def live(self, life: Life, starts: Sequence[Start], *, observers: Sequence[Observer] = ()) -> None:
         """One life: recover as at start-up, start the actions as the app does at every start, drive them.

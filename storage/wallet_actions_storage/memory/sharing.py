@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime, timedelta
 
@@ -101,25 +102,34 @@ class _Rooms:
         self._tables = tables
         self._claim = claim
         self._rooms: dict[str, int | None] = {}
-        self._counts: dict[str, int] = {}
+        self._rates: dict[str, int | None] = {}
+        self._counts: Counter[str] = Counter()
+        self._added: Counter[str] = Counter()
 
-    def is_open(self, kind: str) -> bool:
-        """Whether anything of a kind may be taken."""
+    def is_open(self, kind: str, *, is_late: bool = False) -> bool:
+        """Whether anything of a kind may be taken.
+
+        Args:
+            is_late: of what somebody owns whose lease has lapsed; it is counted as held already.
+        """
         claim = self._claim
         if kind in self._tables.paused_kinds or kind not in claim.schemas:
             return False
         if kind in claim.limits and kind not in self._rooms:
             self._rooms[kind] = self._room(kind, claim.limits[kind])
-        room = self._rooms.get(kind)
-        return room is None or self._counts.get(kind, 0) < room
+            self._rates[kind] = claim.limits[kind].rate_room(self._tables.spent.get(kind), claim.at)
+        room, rate = self._rooms.get(kind), self._rates.get(kind)
+        has_rate = rate is None or self._counts[kind] < rate
+        return has_rate and (is_late or room is None or self._added[kind] < room)
 
     def admit(self, record: Record) -> bool:
         """Whether one more may be taken; it is counted then."""
-        kind = record.key.kind
-        if not self.is_open(kind) or record.written.schema_version > self._claim.schemas[kind]:
+        kind, is_late = record.key.kind, record.owner not in (None, self._claim.owner)
+        if not self.is_open(kind, is_late=is_late) or record.written.schema_version > self._claim.schemas[kind]:
             return False
         if kind in self._claim.limits:
-            self._counts[kind] = self._counts.get(kind, 0) + 1
+            self._counts[kind] += 1
+            self._added[kind] += not is_late
         return True
 
     def close(self) -> None:
@@ -132,9 +142,7 @@ class _Rooms:
     def _room(self, kind: str, limit: Limit) -> int | None:
         named = set(self._claim.keys or ())  # whoever claims anew what it holds drives no more than before
         held = sum(
-            record.key.kind == kind
-            and _is_live(record.lease_until, self._claim.at)
-            and not (record.owner == self._claim.owner and record.key in named)
+            record.key.kind == kind and not (record.owner == self._claim.owner and record.key in named)
             for rows in self._tables.owned.values()
             for record in rows.values()
         )

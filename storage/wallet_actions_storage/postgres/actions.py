@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -13,7 +13,7 @@ from wallet_actions.coins import ActionKey
 from wallet_actions.errors import UsageError, VersionConflictError
 from wallet_actions.store import EMPTY_DELTA, Created, NewAction, Saved, Write
 from wallet_actions_storage.postgres.delta import apply_delta
-from wallet_actions_storage.postgres.program import Note, Program
+from wallet_actions_storage.postgres.program import Note, Program, Query
 from wallet_actions_storage.postgres.rows import ACTION_COLUMNS, to_action, to_micros, to_micros_or_none, to_notes
 from wallet_actions_storage.postgres.sql import Sql
 
@@ -23,9 +23,10 @@ _STAND = (
 )
 _STANDING = "SELECT ended_at, status, wake_at, cancel FROM {schema}.wa_actions WHERE kind = $1 AND id = $2 FOR UPDATE"
 _REQUEST_CANCEL = "UPDATE {schema}.wa_actions SET cancel = $3, wake_at = $4 WHERE kind = $1 AND id = $2"
-_COUNT_END = (
-    "INSERT INTO {schema}.wa_ended AS e (kind, status, slot, count) VALUES ($1, $2, $3, 1)"
-    " ON CONFLICT (kind, status, slot) DO UPDATE SET count = e.count + 1"
+_COUNT_ENDS = (
+    "INSERT INTO {schema}.wa_ended AS e (kind, status, slot, count)"
+    " SELECT kind, status, $4, count FROM unnest($1::text[], $2::text[], $3::bigint[]) AS given (kind, status, count)"
+    " ORDER BY kind, status ON CONFLICT (kind, status, slot) DO UPDATE SET count = e.count + excluded.count"
 )
 
 
@@ -57,7 +58,7 @@ class WriteValues:
         self.is_end = checkpoint.status.is_terminal
         at, wake_at = to_micros(checkpoint.updated_at), to_micros_or_none(checkpoint.wake_at)
         is_due = checkpoint.status is Status.PARKED and wake_at is not None and wake_at <= at
-        self.note = Note(at=at, wakes=is_due)
+        self.note = Note(at=at, wakes=is_due, ended=(checkpoint.kind, checkpoint.status.value) if self.is_end else None)
         self.values: tuple[Any, ...] = (
             checkpoint.kind,
             checkpoint.id,
@@ -87,11 +88,12 @@ class WriteValues:
 
 
 def columns(values: Iterable[tuple[Any, ...]]) -> tuple[list[Any], ...]:
-    """The values of several actions, as the arrays of a statement."""
-    return tuple(map(list, zip(*values, strict=True)))
+    """The values of several actions, as the arrays of a statement; `unnest` fills up with NULL what holds nothing."""
+    lists = map(list, zip(*values, strict=True))
+    return tuple([] if given.count(None) == len(given) else given for given in lists)
 
 
-def write_one(given: WriteValues, sql: Sql, token: int, slot: int) -> Program[Saved]:
+def write_one(given: WriteValues, sql: Sql, token: int) -> Program[Saved]:
     """Write one action's next checkpoint, with its delta.
 
     Raises:
@@ -106,14 +108,14 @@ def write_one(given: WriteValues, sql: Sql, token: int, slot: int) -> Program[Sa
             raise given.conflict()
         yield from apply_delta(sql, given.key, delta)
     if given.is_end:
-        rows = yield (sql.end, (*columns((given.values,)), token, slot))
+        rows = yield (sql.end, (*columns((given.values,)), token))
     else:
         rows = yield (sql.go_on, (*columns((given.values,)), token))
     if not rows:
         raise given.conflict()
     yield given.note
     if delta.start:
-        yield from create_all(delta.start, sql, token, slot)
+        yield from create_all(delta.start, sql, token)
     return given.saved(rows[0][1])
 
 
@@ -151,7 +153,14 @@ def note_of(checkpoint: Checkpoint) -> Note:
     wake_at = checkpoint.wake_at
     is_due = checkpoint.status is Status.PARKED and wake_at is not None and wake_at <= checkpoint.updated_at
     is_free = checkpoint.owner is None and (is_due or checkpoint.status is Status.RUNNING)
-    return Note(at=to_micros(checkpoint.updated_at), wakes=is_free)
+    ended = (checkpoint.kind, checkpoint.status.value) if checkpoint.status.is_terminal else None
+    return Note(at=to_micros(checkpoint.updated_at), wakes=is_free, ended=ended)
+
+
+def count_ends(ended: Mapping[tuple[str, str], int], sql: Sql, slot: int) -> Query:
+    """Count the actions that ended in a transaction, just before it ends, as all who have the slot write these rows."""
+    values = [(kind, status, count) for (kind, status), count in ended.items()]
+    return _COUNT_ENDS.format(schema=sql.schema), (*columns(values), slot)
 
 
 def find(key: ActionKey, sql: Sql) -> Program[Checkpoint | None]:
@@ -160,20 +169,18 @@ def find(key: ActionKey, sql: Sql) -> Program[Checkpoint | None]:
     return to_action(rows[0]) if rows else None
 
 
-def create(new: NewAction, sql: Sql, token: int, slot: int) -> Program[Created]:
+def create(new: NewAction, sql: Sql, token: int) -> Program[Created]:
     """Start an action, unless it exists.
 
     Raises:
         ReservationError, InvariantError: see `Delta`; what was written has to be undone.
         UsageError: it does not start at version 0, or a time carries no zone; as above.
     """
-    (first,) = yield from create_all((new,), sql, token, slot, limit=1)
+    (first,) = yield from create_all((new,), sql, token, limit=1)
     return first
 
 
-def create_all(
-    children: tuple[NewAction, ...], sql: Sql, token: int, slot: int, *, limit: int = 0
-) -> Program[list[Created]]:
+def create_all(children: tuple[NewAction, ...], sql: Sql, token: int, *, limit: int = 0) -> Program[list[Created]]:
     """Start actions, each followed by its children, however deep, unless they exist.
 
     Returns:
@@ -190,9 +197,6 @@ def create_all(
             if rows:
                 created = Created(replace(checkpoint, row=rows[0][1]), is_new=True)
                 yield note_of(checkpoint)
-                if checkpoint.status.is_terminal:
-                    values = (checkpoint.kind, checkpoint.status.value, slot)
-                    yield (_COUNT_END.format(schema=sql.schema), values)
                 if new.delta is not EMPTY_DELTA:
                     yield from apply_delta(sql, checkpoint.key, new.delta)
                 waiting.extend(reversed(new.delta.start))

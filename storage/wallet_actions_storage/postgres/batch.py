@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import Future
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ import asyncpg
 from wallet_actions.checkpoint import CancelState
 from wallet_actions.coins import ActionKey
 from wallet_actions.errors import StoreUnavailableError, WalletActionError
-from wallet_actions.store import Created, NewAction, Saved
+from wallet_actions.store import EMPTY_DELTA, Created, Delta, NewAction, Saved
 from wallet_actions_storage.postgres.actions import (
     WriteValues,
     columns,
@@ -23,10 +23,11 @@ from wallet_actions_storage.postgres.actions import (
     start_values,
     write_one,
 )
+from wallet_actions_storage.postgres.delta import free_coins
 from wallet_actions_storage.postgres.failures import LostError, is_retried, is_unit_fault, statement_error, unit_error
 from wallet_actions_storage.postgres.program import Program
 from wallet_actions_storage.postgres.rows import ACTION_COLUMNS, to_action
-from wallet_actions_storage.postgres.session import Outcome, Session
+from wallet_actions_storage.postgres.session import LOCKS_S, Outcome, Session
 from wallet_actions_storage.postgres.sql import Sql
 
 _FIND_ALL = (
@@ -40,8 +41,8 @@ _WHOSE = (
 )
 _PAUSE_S = 0.005
 
-Start = Callable[[Sql, int, int], Program[Any]]
-"""Makes a unit's program, for a batch's token and the writer's slot in `wa_ended`."""
+Start = Callable[[Sql, int], Program[Any]]
+"""Makes a unit's program, for a batch's token."""
 
 
 class ApartError(Exception):
@@ -68,9 +69,11 @@ class Unit:
         given: of a write.
         new: of a start.
         start: of anything else.
+        counter: what it takes values of, and locks nothing else.
+        is_planned_once: whether its statements, which are long, are planned once for all values.
     """
 
-    __slots__ = ("answer", "error", "given", "new", "result", "start")
+    __slots__ = ("answer", "counter", "error", "given", "is_planned_once", "new", "result", "start")
 
     def __init__(
         self,
@@ -79,23 +82,34 @@ class Unit:
         given: WriteValues | None = None,
         new: NewAction | None = None,
         start: Start | None = None,
+        counter: str | None = None,
+        is_planned_once: bool = False,
     ) -> None:
         self.answer = answer
         self.given = given
         self.new = new
         self.start = start
+        self.counter = counter
+        self.is_planned_once = is_planned_once
         self.result: Any = None
         self.error: Exception | None = None
 
-    def program(self, sql: Sql, token: int, slot: int) -> Program[Any]:
+    def program(self, sql: Sql, token: int) -> Program[Any]:
         """What it does, as a program."""
         if self.given is not None:
-            return write_one(self.given, sql, token, slot)
+            return write_one(self.given, sql, token)
         if self.new is not None:
-            return create(self.new, sql, token, slot)
+            return create(self.new, sql, token)
         if self.start is None:
             raise StoreUnavailableError("a unit without anything to do")
-        return self.start(sql, token, slot)
+        return self.start(sql, token)
+
+    @property
+    def delta(self) -> Delta:
+        """What it writes beside the checkpoint."""
+        if self.given is not None:
+            return self.given.write.delta
+        return EMPTY_DELTA if self.new is None else self.new.delta
 
     def resolve(self) -> None:
         """Tell the caller."""
@@ -109,7 +123,12 @@ class Unit:
 
 @dataclass(slots=True)
 class Groups:
-    """How a batch is to be written: what can be in one statement each, in the order of the keys, and the rest."""
+    """How a batch is to be written: what can be in one statement each, in the order of the keys, and the rest.
+
+    All batches of all processes lock in one order, as far as that is known beforehand: actions, counters by name, free
+    coins by id, whatever commands lock, the counts of what has ended. A deadlock costs the server's `deadlock_timeout`,
+    a second, in which nobody of either process is answered.
+    """
 
     go_on: list[Unit] = field(default_factory=list)
     end: list[Unit] = field(default_factory=list)
@@ -134,8 +153,9 @@ class Groups:
                 (groups.start if is_grouped else groups.rest).append(unit)
             else:
                 groups.rest.append(unit)
-        groups.go_on.sort(key=_written_key)
-        groups.end.sort(key=_written_key)
+        for group in (groups.go_on, groups.end, groups.start):
+            group.sort(key=_key)
+        groups.rest = in_order(groups.rest)
         return groups
 
 
@@ -151,6 +171,7 @@ class Attempt:
     Args:
         token: of this try alone.
         previous: the writer's token in the database until then.
+        locks_s: see `Session.begin`.
 
     Attributes:
         known: the writer's token in the database once it is committed: one that wrote nothing leaves the former.
@@ -159,7 +180,17 @@ class Attempt:
         is_committed: whether it is known to be committed.
     """
 
-    def __init__(self, units: Sequence[Unit], sql: Sql, writer: str, slot: int, token: int, previous: int) -> None:
+    def __init__(
+        self,
+        units: Sequence[Unit],
+        sql: Sql,
+        writer: str,
+        slot: int,
+        token: int,
+        previous: int,
+        *,
+        locks_s: float = LOCKS_S,
+    ) -> None:
         self.units = units
         self.token = token
         self.outcome = Outcome()
@@ -170,6 +201,7 @@ class Attempt:
         self._slot = slot
         self._previous = self.known = previous
         self._groups = Groups.of(units)
+        self._locks_s = locks_s
         self._is_alone = False
 
     async def run(self, session: Session, deadline: float) -> None:
@@ -240,15 +272,16 @@ class Attempt:
         if self._is_alone:
             await self._write_alone(session)
             return
+        plans = "SET LOCAL plan_cache_mode = force_generic_plan; " if any(u.is_planned_once for u in self.units) else ""
         status = await session.begin(
-            f"SELECT 1 FROM {self._sql.schema}.wa_writers"
-            f" WHERE writer = '{self._writer}' AND token = {self._previous} FOR UPDATE"
+            f"{plans}SELECT 1 FROM {self._sql.schema}.wa_writers"
+            f" WHERE writer = '{self._writer}' AND token = {self._previous} FOR UPDATE",
+            locks_s=self._locks_s,
         )
         if status != "SELECT 1":
             raise LostError("shut out")
         if is_careful:
-            for unit in self.units:
-                await self._run_guarded(session, unit)
+            await self._run_each(session, in_order(self.units), self._run_guarded)
         else:
             await self._run_groups(session)
         await self._commit(session)
@@ -258,7 +291,7 @@ class Attempt:
         values = columns(unit.given.values for unit in units if unit.given is not None)
         if self._groups.end:
             rows = await session.fetch(
-                self._sql.end_alone, *values, self.token, self._slot, self._writer, self._previous
+                self._sql.end_alone, *values, self.token, self._writer, self._previous, self._slot
             )
         else:
             rows = await session.fetch(self._sql.go_on_alone, *values, self.token, self._writer, self._previous)
@@ -268,26 +301,38 @@ class Attempt:
 
     async def _run_groups(self, session: Session) -> None:
         groups, sql = self._groups, self._sql
-        for units, query, extra in ((groups.go_on, sql.go_on, ()), (groups.end, sql.end, (self._slot,))):
+        for units, query in ((groups.go_on, sql.go_on), (groups.end, sql.end)):
             if units:
                 values = columns(unit.given.values for unit in units if unit.given is not None)
-                rows = await session.fetch(query, *values, self.token, *extra)
+                rows = await session.fetch(query, *values, self.token)
                 self._answer(units, {row[0]: row[1] for row in rows})
         if groups.start:
             await self._run_starts(session)
-        for unit in groups.rest:
-            outcome = Outcome()
-            unit.error = None
-            try:
-                unit.result = await session.run(unit.program(sql, self.token, self._slot), outcome)
-            except LostError:
-                raise
-            except WalletActionError as error:
-                if outcome.has_written:
-                    raise _RedoError from None
-                unit.error = error
-            else:
-                self.outcome.add(outcome)
+        await self._run_each(session, groups.rest, self._run_boldly)
+
+    async def _run_each(
+        self, session: Session, units: Sequence[Unit], run: Callable[[Session, Unit], Awaitable[None]]
+    ) -> None:
+        free = free_coins((unit.delta for unit in units), self._sql)
+        for unit in units:
+            if free is not None and unit.counter is None:
+                await session.fetch(free[0], *free[1])
+                free = None
+            await run(session, unit)
+
+    async def _run_boldly(self, session: Session, unit: Unit) -> None:
+        outcome = Outcome()
+        unit.error = None
+        try:
+            unit.result = await session.run(unit.program(self._sql, self.token), outcome)
+        except LostError:
+            raise
+        except WalletActionError as error:
+            if outcome.has_written:
+                raise _RedoError from None
+            unit.error = error
+        else:
+            self.outcome.add(outcome)
 
     async def _run_starts(self, session: Session) -> None:
         units = self._groups.start
@@ -313,7 +358,7 @@ class Attempt:
         outcome = Outcome()
         unit.error = None
         try:
-            unit.result = await session.run_guarded(unit.program(self._sql, self.token, self._slot), outcome)
+            unit.result = await session.run_guarded(unit.program(self._sql, self.token), outcome)
         except LostError:
             raise
         except (WalletActionError, asyncpg.PostgresError, ValueError, OverflowError) as error:
@@ -327,6 +372,7 @@ class Attempt:
         if not self.outcome.has_written:
             return
         refusal: Exception | None = None
+        await session.count(self.outcome, self._sql, self._slot)
         try:
             status = await session.execute(finishing(self._sql.schema, self._writer, self.token, self.outcome.at))
         except asyncpg.PostgresError as error:
@@ -359,6 +405,23 @@ def finishing(schema: str, writer: str, token: int, at: int | None) -> str:
     return f"UPDATE {schema}.wa_writers SET token = {token}{seen}, seen = now() WHERE writer = '{writer}'; COMMIT"
 
 
-def _written_key(unit: Unit) -> tuple[bytes, bytes]:
-    key = unit.given.key if unit.given is not None else ActionKey("", "")
-    return key.kind.encode("utf-8", "surrogatepass"), key.id.encode("utf-8", "surrogatepass")
+def in_order(units: Sequence[Unit]) -> list[Unit]:
+    """The order in which units lock what they share with others; see `Groups`. Those of a sort keep theirs."""
+    return sorted(units, key=_rank)
+
+
+def _rank(unit: Unit) -> tuple[int, bytes]:
+    if unit.counter is not None:
+        return 0, _bytes(unit.counter)
+    return (2 if unit.start is not None else 1), b""
+
+
+def _key(unit: Unit) -> ActionKey:
+    # Texts are in the order of their bytes, as they are in the database.
+    if unit.given is not None:
+        return unit.given.key
+    return ActionKey("", "") if unit.new is None else unit.new.checkpoint.key
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")

@@ -1,9 +1,8 @@
 # ruff: noqa: S608 - what is put together are constants and a schema's name that was checked; values are parameters
 """The program by which a worker takes what is due, so that each kind and tenant gets its turn.
 
-What nobody owns stands in lanes, one for each kind and tenant, in an index. A claim walks along the lanes, from the one
-that had its turn last: one seek for each, however much is in it. Where there are more lanes than it walks at once, half
-of what it takes is what has been due longest. Rows that another claim has locked are passed over.
+It walks along the lanes of `finding`, from the one that had its turn last. Where there are more lanes than it walks at
+once, half of what it takes is what has been due longest. Rows that another claim has locked are passed over.
 """
 
 from __future__ import annotations
@@ -16,50 +15,11 @@ from typing import NamedTuple
 from wallet_actions.checkpoint import Checkpoint, Status
 from wallet_actions.coins import ActionKey
 from wallet_actions.fleet import LONGEST_LEASE, Claim, Limit
+from wallet_actions_storage.postgres.finding import FIND, HEADS, MOST_LANES
 from wallet_actions_storage.postgres.program import Program, Row
 from wallet_actions_storage.postgres.rows import ACTION_COLUMNS, from_micros, to_action, to_micros
 from wallet_actions_storage.postgres.sql import Sql
 
-MOST_LANES = 64
-
-_DUE = "(CASE a.status WHEN 'running' THEN a.created_at ELSE a.wake_at END)"
-_FREE = (
-    "a.owner IS NULL AND a.ended_at IS NULL"
-    " AND (a.status = 'running' OR (a.status = 'parked' AND a.wake_at IS NOT NULL))"
-)
-_KNOWN = "JOIN unnest($1::text[], $2::bigint[]) AS known (kind, newest) ON a.kind = known.kind"
-_LANE = f"SELECT a.tenant, {_DUE} AS due FROM {{schema}}.wa_actions AS a WHERE {_FREE} AND a.kind = stretch.kind"
-_NEXT = f"ORDER BY a.kind, a.tenant, {_DUE}, a.row LIMIT 1"
-_LANES = (
-    "SELECT stretch.place, lanes.tenant, lanes.due"
-    " FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS stretch (kind, low, place) CROSS JOIN LATERAL ("
-    f" WITH RECURSIVE lane AS (({_LANE} AND a.tenant >= stretch.low {_NEXT}) UNION ALL"
-    f" SELECT further.* FROM lane CROSS JOIN LATERAL ({_LANE} AND a.tenant > lane.tenant {_NEXT}) AS further)"
-    " SELECT tenant, due FROM lane LIMIT $3::bigint) AS lanes LIMIT $3::bigint"
-)
-_HEADS = (
-    "SELECT lane.place, head.kind, head.id"
-    " FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[]) WITH ORDINALITY"
-    " AS lane (kind, tenant, newest, count, place) CROSS JOIN LATERAL ("
-    f"SELECT a.kind, a.id FROM {{schema}}.wa_actions AS a WHERE {_FREE} AND a.kind = lane.kind"
-    f" AND a.tenant = lane.tenant AND {_DUE} <= $5 AND (a.status = 'running' OR a.wake_at <= $6)"
-    f" AND a.schema_version <= lane.newest ORDER BY {_DUE}, a.row LIMIT lane.count FOR UPDATE SKIP LOCKED) AS head"
-)
-_CHOSEN = f"SELECT a.kind, a.id FROM {{schema}}.wa_actions AS a {_KNOWN} WHERE a.schema_version <= known.newest AND"
-_LAPSED = (
-    f"{_CHOSEN} a.owner IS NOT NULL AND a.owner <> $5"
-    " AND (a.lease_until <= $3 OR a.lease_until > $4 OR a.lease_until IS NULL)"
-    " AND (a.status = 'running' OR (a.status = 'parked' AND a.wake_at <= $3))"
-    " ORDER BY a.row LIMIT $6 FOR UPDATE OF a SKIP LOCKED"
-)
-_LONGEST_DUE = (
-    f"{_CHOSEN} a.status = 'parked' AND a.ended_at IS NULL AND a.wake_at <= $3 AND a.owner IS NULL"
-    " ORDER BY a.wake_at, a.row LIMIT $4 FOR UPDATE OF a SKIP LOCKED"
-)
-_LONGEST_RUNNING = (
-    f"{_CHOSEN} a.status = 'running' AND a.status <> 'parked' AND a.ended_at IS NULL AND a.owner IS NULL"
-    " ORDER BY a.row LIMIT $3 FOR UPDATE OF a SKIP LOCKED"
-)
 _NAMED = (
     "SELECT a.kind, a.id, a.status, a.schema_version, a.owner, a.lease_until FROM {schema}.wa_actions AS a"
     " JOIN unnest($1::text[], $2::text[]) AS given (kind, id) ON a.kind = given.kind AND a.id = given.id"
@@ -70,12 +30,11 @@ _TAKE = (
     " FROM unnest($1::text[], $2::text[]) AS given (key_kind, key_id)"
     f" WHERE a.kind = given.key_kind AND a.id = given.key_id RETURNING {ACTION_COLUMNS}"
 )
-_STATE = "SELECT ARRAY(SELECT kind FROM {schema}.wa_paused_kinds), (SELECT max(at) FROM {schema}.wa_writers)"
+_PAUSED = "SELECT kind FROM {schema}.wa_paused_kinds"
 _LIMITED = "SELECT kind, since FROM {schema}.wa_spent WHERE kind = ANY($1::text[]) ORDER BY kind FOR UPDATE"
 _BEGIN_LIMIT = "INSERT INTO {schema}.wa_spent (kind) SELECT unnest($1::text[]) ORDER BY 1 ON CONFLICT (kind) DO NOTHING"
 _HELD = (
-    "SELECT kind, count(*) FROM {schema}.wa_actions WHERE owner IS NOT NULL AND lease_until > $1 AND lease_until <= $2"
-    " AND kind = ANY($3::text[]) GROUP BY kind"
+    "SELECT kind, count(*) FROM {schema}.wa_actions WHERE owner IS NOT NULL AND kind = ANY($1::text[]) GROUP BY kind"
 )
 _SPEND = "UPDATE {schema}.wa_spent SET since = $2 WHERE kind = $1"
 _BY_NAME = frozenset({Status.RUNNING, Status.PARKED, Status.STUCK, Status.QUARANTINED})
@@ -128,16 +87,20 @@ class _Search:
         self._latest = self._at
         self._known: dict[str, int] = {}
         self._rooms: dict[str, int] = {}
+        self._rates: dict[str, int] = {}
         self._since: dict[str, datetime] = {}
         self._counts: Counter[str] = Counter()
+        self._added: Counter[str] = Counter()
 
     def run(self) -> Program[None]:
         """Find what is due, or what was asked for by name."""
         claim = self._claim
-        ((paused, latest),) = yield (_STATE.format(schema=self._schema), ())
-        self._latest = max(self._at, latest or self._at)  # started by a clock that was set back since (L-B5)
-        self._known = {kind: newest for kind, newest in claim.schemas.items() if kind not in paused}
+        self._known = dict(claim.schemas)
         limits = {kind: limit for kind, limit in claim.limits.items() if kind in self._known}
+        if limits or claim.keys is not None:
+            for (kind,) in (yield (_PAUSED.format(schema=self._schema), ())):
+                self._known.pop(kind, None)
+                limits.pop(kind, None)
         if limits:
             yield from self._lock_limits(limits)
         if claim.keys is not None:
@@ -175,25 +138,38 @@ class _Search:
         Args:
             own: how many of what was asked for by name the worker holds already.
         """
-        rows = yield (_HELD.format(schema=self._schema), (self._at, self._longest, list(limits)))
+        rows = yield (_HELD.format(schema=self._schema), (list(limits),))
         held = {row[0]: row[1] for row in rows}
         for kind, limit in limits.items():
             room = limit.room(held.get(kind, 0) - own[kind], self._since.get(kind), self._claim.at)
             if room is not None:
                 self._rooms[kind] = room
-            if room == 0:
+            rate = limit.rate_room(self._since.get(kind), self._claim.at)
+            if rate is not None:
+                self._rates[kind] = rate
+            if rate == 0:
                 del self._known[kind]
 
-    def _left(self, kind: str) -> int:
-        """How many more of a kind may be taken."""
-        return min(self._room, self._rooms.get(kind, self._room + self._counts[kind]) - self._counts[kind])
+    def _left(self, kind: str, *, is_late: bool = False) -> int:
+        """How many more of a kind may be taken.
 
-    def _take(self, kind: str, id: str) -> bool:
+        Args:
+            is_late: of those that are somebody's whose lease has lapsed; they are counted as held already.
+        """
+        left = self._room
+        if kind in self._rates:
+            left = min(left, self._rates[kind] - self._counts[kind])
+        if kind in self._rooms and not is_late:
+            left = min(left, self._rooms[kind] - self._added[kind])
+        return left
+
+    def _take(self, kind: str, id: str, *, is_late: bool = False) -> bool:
         key = ActionKey(kind, id)
-        if key in self.taken or self._left(kind) <= 0:
+        if key in self.taken or self._left(kind, is_late=is_late) <= 0:
             return False
         self.taken[key] = None
         self._counts[kind] += 1
+        self._added[kind] += not is_late
         return True
 
     def _find_named(self, limits: dict[str, Limit]) -> Program[None]:
@@ -202,12 +178,12 @@ class _Search:
             return
         rows = {ActionKey(row[0], row[1]): row for row in (yield (_NAMED.format(schema=self._schema), _arrays(keys)))}
         if limits:
-            mine = (key.kind for key, row in rows.items() if row[4] == self._claim.owner and self._is_live(row[5]))
+            mine = (key.kind for key, row in rows.items() if row[4] == self._claim.owner)
             yield from self._measure(limits, Counter(mine))
         for key in keys:
             row = rows.get(key)
             if row is not None and self._is_free(row) and row[3] <= self._known.get(key.kind, -1):
-                self._take(*key)
+                self._take(*key, is_late=row[4] not in (None, self._claim.owner))
 
     def _is_free(self, row: Row) -> bool:
         _, _, status, _, owner, until = row
@@ -217,45 +193,60 @@ class _Search:
         return until is not None and self._at < until <= self._longest
 
     def _find_due(self) -> Program[None]:
-        yield from self._find(_LAPSED, self._claim.limit, self._at, self._longest, self._claim.owner)
+        stretches = list(self._stretches())
+        columns = tuple(map(list, zip(*stretches, strict=True)))
+        values = (*self._kinds, self._at, self._longest, self._claim.owner, self._claim.limit, *columns)
+        found: dict[int, list[Row]] = {sort: [] for sort in range(5)}
+        for row in (yield (FIND.format(schema=self._schema), values)):
+            found[row[0]].append(row)
+        late, walked, longest, heads, ((*_, latest),) = found.values()
+        self._take_some(late, self._room, is_late=True)
         if not self._room:
             return
-        lanes, is_cut = yield from self._walk()
-        if is_cut:
-            half = len(self.taken) + (self._room + 1) // 2
-            yield from self._find(_LONGEST_DUE, half, self._at)
-            yield from self._find(_LONGEST_RUNNING, half)
-        yield from self._take_turns(lanes, is_cut=is_cut)
+        self._latest = latest  # what was started by a clock that was set back since is due all the same (L-B5)
+        is_cut = len(walked) > MOST_LANES
+        walked.sort(key=_order)
+        self.after = Lane(*walked[:MOST_LANES][-1][2:4]) if walked else self.after
+        due = sum(row[5] <= latest for row in walked[:MOST_LANES])
+        self._take_some(longest, (self._room + 1) // 2 if is_cut else 0)
+        turns = self._take_heads(heads, due, is_cut=is_cut)
+        self._take_some(longest, self._room)
+        yield from self._take_turns(turns)
 
-    def _find(self, query: str, most: int, *values: int | str) -> Program[None]:
-        if not self._known:
-            return
-        known = (list(self._known), list(self._known.values()))
-        rows = yield (query.format(schema=self._schema), (*known, *values, self._claim.limit))
+    def _take_some(self, rows: Sequence[Row], most: int, *, is_late: bool = False) -> None:
         for row in rows:
-            if len(self.taken) < most:
-                self._take(row[0], row[1])
+            if most > 0 and self._take(row[2], row[3], is_late=is_late):
+                most -= 1
 
-    def _walk(self) -> Program[tuple[list[Lane], bool]]:
-        """The lanes with something due, from behind the one that was last; and whether there are more lanes."""
-        stretches = list(self._stretches())
-        if not stretches:
-            return [], False
-        columns = ([kind for kind, _, _ in stretches], [low for _, low, _ in stretches])
-        rows = yield (_LANES.format(schema=self._schema), (*columns, MOST_LANES + 1))
-        lanes: list[Lane] = []
-        walked = 0
-        for place, tenant, due in sorted(rows, key=lambda row: (row[0], row[1].encode())):
-            kind, _, high = stretches[place - 1]
-            if high is not None and tenant.encode() > high.encode():
-                continue
-            if walked == MOST_LANES:
-                return lanes, True
-            walked += 1
-            self.after = Lane(kind, tenant)
-            if due <= self._latest:
-                lanes.append(self.after)
-        return lanes, False
+    def _take_heads(self, heads: list[Row], due: int, *, is_cut: bool) -> Counter[Lane]:
+        """Take the first of each lane, as long as there is room.
+
+        Args:
+            due: how many lanes there are to be taken from.
+
+        Returns:
+            The lanes that may have more, each with how many were seen of it.
+        """
+        heads.sort(key=_order)
+        seen, asked = Counter[Lane](), dict[Lane, int]()
+        for _, _, kind, tenant, action_id, count in heads:
+            if not self._room:
+                break
+            lane = Lane(kind, tenant)
+            asked[lane] = count
+            if action_id is not None:
+                seen[lane] += 1
+                self._take(kind, action_id)
+        lanes = list(asked)
+        if lanes and len(lanes) < due:
+            self.after = lanes[-1]
+        elif lanes and not is_cut:
+            self.after = lanes[0]  # what is left over goes to another one the next time
+        return Counter({lane: count for lane, count in seen.items() if count == asked[lane]})
+
+    @property
+    def _kinds(self) -> tuple[list[str], list[int]]:
+        return list(self._known), list(self._known.values())
 
     def _stretches(self) -> Iterator[tuple[str, str, str | None]]:
         """Once round all lanes: a kind, from which tenant, up to which one."""
@@ -267,30 +258,20 @@ class _Search:
         if after.kind in self._known:
             yield after.kind, "", after.tenant
 
-    def _take_turns(self, lanes: Sequence[Lane], *, is_cut: bool) -> Program[None]:
-        turns = list(lanes[: max(0, self._room)])
-        if turns and len(lanes) > len(turns):
-            self.after = turns[-1]
-        elif turns and not is_cut:
-            self.after = turns[0]  # what is left over goes to another one the next time
-        seen = Counter[Lane]()
+    def _take_turns(self, seen: Counter[Lane]) -> Program[None]:
+        """Take more of these lanes, a share of each, again and again."""
+        turns = list(seen)
         while turns and self._room > 0:
-            share = max(1, self._room // len(turns))
-            asked = self._shares(turns, seen, share)
+            asked = self._shares(turns, seen, max(1, self._room // len(turns)))
             if not asked:
                 return
-            columns = (
-                [lane.kind for lane in asked],
-                [lane.tenant for lane in asked],
-                [self._known[lane.kind] for lane in asked],
-                list(asked.values()),
-            )
-            rows = yield (_HEADS.format(schema=self._schema), (*columns, self._latest, self._at))
-            order = list(asked)
-            found = Counter[Lane]()
+            columns = ([lane.kind for lane in asked], [lane.tenant for lane in asked])
+            newest = [self._known[lane.kind] for lane in asked]
+            values = (*columns, self._at, self._latest, newest, list(asked.values()))
+            rows = yield (HEADS.format(schema=self._schema), values)
+            order, found = list(asked), Counter[Lane]()
             for place, kind, action_id in rows:
-                lane = order[place - 1]
-                found[lane] += 1
+                found[order[place - 1]] += 1
                 self._take(kind, action_id)
             seen.update(found - seen)
             turns = [lane for lane in order if found[lane] == asked[lane]]
@@ -311,3 +292,7 @@ class _Search:
 
 def _arrays(keys: Sequence[ActionKey]) -> tuple[list[str], list[str]]:
     return [key.kind for key in keys], [key.id for key in keys]
+
+
+def _order(row: Row) -> tuple[int, bytes]:
+    return row[1], row[3].encode()

@@ -1,3 +1,4 @@
+# ruff: noqa: S608 - what is put together are constants; values are parameters
 """The program that writes a delta: coins, counters, facts and the app's statements, by the rules of `Delta`.
 
 Each part is one statement, however many coins it names, and a second one only where something was not as expected.
@@ -5,12 +6,12 @@ Each part is one statement, however many coins it names, and a second one only w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from wallet_actions.coins import ActionKey, Coin, CoinState, Fact
 from wallet_actions.errors import InvariantError, ReservationError
 from wallet_actions.store import Delta
-from wallet_actions_storage.postgres.program import Program, Row
+from wallet_actions_storage.postgres.program import Program, Query, Row
 from wallet_actions_storage.postgres.sql import Sql
 
 _ADD = (
@@ -23,9 +24,11 @@ _RELEASE = (
     "UPDATE {schema}.wa_coins SET state = 'spendable', holder_kind = NULL, holder_id = NULL"
     " WHERE id = ANY($1::text[]) AND holder_kind = $2 AND holder_id = $3 AND state = 'reserved' RETURNING id"
 )
+_FREE = "SELECT id FROM {schema}.wa_coins WHERE id = ANY($1::text[]) AND state = 'spendable' ORDER BY id FOR UPDATE"
 _RESERVE = (
-    "UPDATE {schema}.wa_coins SET state = 'reserved', holder_kind = $2, holder_id = $3"
-    " WHERE id = ANY($1::text[]) AND state = 'spendable' RETURNING id"
+    f"WITH free AS ({_FREE} SKIP LOCKED) UPDATE {{schema}}.wa_coins AS c"
+    " SET state = 'reserved', holder_kind = $2, holder_id = $3"
+    " FROM free WHERE c.id = free.id AND c.state = 'spendable' RETURNING c.id"
 )
 _SPEND = (
     "UPDATE {schema}.wa_coins SET state = 'spent'"
@@ -70,6 +73,33 @@ def apply_delta(sql: Sql, key: ActionKey, delta: Delta) -> Program[None]:
         yield from _write_facts(sql, key, delta.facts)
     for statement in delta.statements:  # noqa: UP028 - a tuple takes no reply
         yield statement
+
+
+def free_coins(deltas: Iterable[Delta], sql: Sql) -> Query | None:
+    """Lock the free coins that units are to reserve, in the order of their ids, as all who choose among them do.
+
+    Afterwards nobody waits for a coin: one that was freed since then and is locked counts as taken.
+
+    Returns:
+        None where nobody wants any.
+    """
+    wanted = {coin_id for delta in deltas for coin_id in _reserved(delta) if _is_storable(coin_id)}
+    return (_FREE.format(schema=sql.schema), (sorted(wanted),)) if wanted else None
+
+
+def _is_storable(text: str) -> bool:
+    """What is not is refused to its own unit alone."""
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:
+        return False
+
+
+def _reserved(delta: Delta) -> list[str]:
+    found = list(delta.reserve)
+    for child in delta.start:
+        found += _reserved(child.delta)
+    return found
 
 
 def _add(sql: Sql, coins: tuple[Coin, ...]) -> Program[None]:

@@ -114,9 +114,7 @@ class Transaction:
     async def run(self, start: Start) -> Any:
         """Run a program of ours; where it raises, nothing of it is left, and what the app wrote stands."""
         outcome = Outcome()
-        answer = await self._run(
-            lambda session: session.run_guarded(start(self._sql, self._token, self._slot), outcome)
-        )
+        answer = await self._run(lambda session: session.run_guarded(start(self._sql, self._token), outcome))
         self.outcome.add(outcome)
         return answer
 
@@ -132,7 +130,8 @@ class Transaction:
         self._session, self._token = session, token
         status = await session.begin(
             f"SELECT 1 FROM {self._sql.schema}.wa_writers"
-            f" WHERE writer = '{self._writer}' AND token = {previous} FOR UPDATE"
+            f" WHERE writer = '{self._writer}' AND token = {previous} FOR UPDATE",
+            locks_s=_APP_PATIENCE_S,
         )
         if status != "SELECT 1":
             raise LostError("shut out")
@@ -186,6 +185,7 @@ class Transaction:
     async def _end(self, session: Session, token: int) -> bool:
         refusal: StoreError | None = None
         try:
+            await session.count(self.outcome, self._sql, self._slot)
             status = await session.execute(finishing(self._sql.schema, self._writer, token, self.outcome.at))
         except asyncpg.PostgresError as error:
             refusal = statement_error(error) if is_unit_fault(error) else unavailable(error, self._name)
@@ -223,7 +223,7 @@ class Transaction:
             return await work(session)
 
 
-async def run_in_app_transaction(connection: asyncpg.Connection, program: Program[T], name: str, schema: str) -> T:
+async def run_in_app_transaction(connection: asyncpg.Connection, program: Program[T], name: str, sql: Sql) -> T:
     """Run a program in the app's transaction on a connection of its own, which the app commits.
 
     Where the program raises, nothing of it is left, and what the app wrote stands.
@@ -238,9 +238,12 @@ async def run_in_app_transaction(connection: asyncpg.Connection, program: Progra
     session = AppSession(connection)
     failure: Exception
     try:
-        (row,) = await session.fetch("SELECT to_regclass($1) IS NOT NULL", f"{schema}.wa_actions")
+        (row,) = await session.fetch("SELECT to_regclass($1) IS NOT NULL", f"{sql.schema}.wa_actions")
         if row[0]:
-            return await session.run_guarded(program, Outcome())
+            outcome = Outcome()
+            answer = await session.run_guarded(program, outcome)
+            await session.count(outcome, sql, 0)
+            return answer
         failure = UsageError("conn is not a connection to the store's own database")
     except WalletActionError:
         raise

@@ -14,7 +14,9 @@ _LOST_STATES = frozenset(
     {
         "25006",  # read only: a primary that was demoted
         "25P03",  # idle in transaction for too long
+        "25P04",  # a transaction that took too long
         "26000",  # a prepared statement that is not there: a pooler between us
+        "40003",  # nobody knows whether it was committed
         "42P05",  # … or is another's
         "53300",  # too many connections
         "57P01",  # shut down
@@ -23,6 +25,7 @@ _LOST_STATES = frozenset(
         "57P05",  # idle for too long
     }
 )
+LOCKED = "55P03"
 _RETRIED_STATES = frozenset({"40001", "40P01"})
 _UNIT_CLASSES = ("22", "23", "54")
 _NAMED_CLASSES = ("23", "42")
@@ -65,6 +68,11 @@ def is_retried(error: BaseException) -> bool:
     return state_of(error) in _RETRIED_STATES
 
 
+def is_locked_out(error: BaseException) -> bool:
+    """Whether somebody else holds a row, for longer than is waited for."""
+    return state_of(error) == LOCKED
+
+
 def is_unit_fault(error: BaseException) -> bool:
     """Whether the unit is at fault that was being written, and not the database."""
     return state_of(error).startswith(_UNIT_CLASSES) or isinstance(error, ValueError | OverflowError)
@@ -84,7 +92,8 @@ def unavailable(error: BaseException, name: str) -> StoreUnavailableError:
         return StoreUnavailableError(f"the database {name} {advice} ({state})")
     if state and not is_lost(error):
         return StoreUnavailableError(f"the database {name} failed ({state})")
-    return StoreUnavailableError(f"the database {name} cannot be reached ({type(error).__name__})")
+    reason = str(error) if isinstance(error, LostError) else type(error).__name__
+    return StoreUnavailableError(f"the database {name} cannot be reached ({reason})")
 
 
 def unit_error(error: Exception) -> WalletActionError:

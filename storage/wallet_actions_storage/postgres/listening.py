@@ -13,10 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-import asyncpg
-
-from wallet_actions.errors import StoreUnavailableError
-from wallet_actions_storage.postgres.failures import LostError
+from wallet_actions.errors import WalletActionError
 from wallet_actions_storage.postgres.readers import Readers
 from wallet_actions_storage.postgres.session import connect_to
 from wallet_actions_storage.postgres.settings import Settings
@@ -56,12 +53,12 @@ class Messenger:
             yield
             return
         self._callbacks.append(on_wake)
-        if self._hearing is None:
-            is_ready = asyncio.Event()
-            self._hearing = asyncio.create_task(self._hear(is_ready), name="listening of a PostgreSQL store")
-            with suppress(TimeoutError):
-                await asyncio.wait_for(is_ready.wait(), self._settings.patience_s)
         try:
+            if self._hearing is None:
+                is_ready = asyncio.Event()
+                self._hearing = asyncio.create_task(self._hear(is_ready), name="listening of a PostgreSQL store")
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(is_ready.wait(), self._settings.patience_s)
             yield
         finally:
             self._callbacks.remove(on_wake)
@@ -78,7 +75,7 @@ class Messenger:
     async def _send(self) -> None:
         while self._is_wanted:
             self._is_wanted = False
-            with suppress(StoreUnavailableError):
+            with suppress(WalletActionError):  # polls find what nobody tells
                 await self._readers.execute(
                     "BEGIN; SET LOCAL synchronous_commit = off;"
                     f" SELECT pg_notify('{self._channel}', '{self._name}'); COMMIT"
@@ -96,7 +93,7 @@ class Messenger:
             try:
                 await self._hear_once(is_ready)
                 pause_s = _FIRST_PAUSE_S
-            except (LostError, OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except Exception as error:  # noqa: BLE001 whatever the driver raises, it listens again
                 _LOG.info("the listening connection was lost", extra={"reason": type(error).__name__})
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)

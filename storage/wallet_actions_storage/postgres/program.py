@@ -29,10 +29,12 @@ class Note:
     Attributes:
         at: the time of an action's write, in microseconds.
         wakes: whether something is due at once that others may drive.
+        ended: the kind and status of an action that ended and is not counted yet.
     """
 
     at: int | None = None
     wakes: bool = False
+    ended: tuple[str, str] | None = None
 
 
 Program: TypeAlias = Generator[Query | Statement | Note, Sequence[Row], T]

@@ -111,6 +111,7 @@ class Readers:
         try:
             yield session
         finally:
+            await session.roll_back()  # a script that failed half-way
             if session.is_open:
                 self._free.append(session)
 

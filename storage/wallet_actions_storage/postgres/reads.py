@@ -33,22 +33,43 @@ class Read(Protocol):
 _LOAD = f"SELECT {ACTION_COLUMNS} FROM {{schema}}.wa_actions WHERE kind = $1 AND id = $2"
 _LIST = f"SELECT {ACTION_COLUMNS} FROM {{schema}}.wa_actions WHERE row > $1"
 _NOT_PAUSED = "kind NOT IN (SELECT kind FROM {schema}.wa_paused_kinds)"
-_PARKED = f"FROM {{schema}}.wa_actions WHERE status = 'parked' AND ended_at IS NULL AND {_NOT_PAUSED}"
-_WAKES = (
-    f"SELECT kind, id, wake_at, updated_at, row {_PARKED} AND (wake_at, row) > ($1, $2) AND wake_at <= $3"
-    " ORDER BY wake_at, row LIMIT $4"
+_PARKED = "status = 'parked' AND ended_at IS NULL"
+_ACTIVE = "status <> 'parked' AND ended_at IS NULL"
+
+
+def _page(query: str, order: str, limit: str) -> str:
+    """A page of few: what nobody owns and what somebody owns are in indexes of their own.
+
+    Args:
+        query: with a condition at its end; `order` names columns that it selects.
+    """
+    halves = (f"({query} AND owner IS {owned} ORDER BY {order} LIMIT {limit})" for owned in ("NULL", "NOT NULL"))
+    return f"SELECT * FROM ({' UNION ALL '.join(halves)}) AS found ORDER BY {order} LIMIT {limit}"
+
+
+_WAKES = _page(
+    f"SELECT kind, id, wake_at, updated_at, row FROM {{schema}}.wa_actions WHERE {_PARKED} AND {_NOT_PAUSED}"
+    " AND (wake_at, row) > ($1, $2) AND wake_at <= $3",
+    "wake_at, row",
+    "$4",
 )
-_IDLE = f"SELECT kind, id, updated_at, updated_at, row {_PARKED} AND wake_at IS NULL AND row > $1 ORDER BY row LIMIT $2"
-_RUNNING = (
-    "SELECT kind, id, updated_at, updated_at, row FROM {schema}.wa_actions"
-    f" WHERE status = 'running' AND status <> 'parked' AND ended_at IS NULL AND {_NOT_PAUSED}"
-    " AND row > $1 AND updated_at < $2 ORDER BY row LIMIT $3"
+_IDLE = _page(
+    f"SELECT kind, id, updated_at AS at, updated_at, row FROM {{schema}}.wa_actions WHERE {_PARKED} AND {_NOT_PAUSED}"
+    " AND wake_at IS NULL AND row > $1",
+    "row",
+    "$2",
 )
+_RUNNING = _page(
+    "SELECT kind, id, updated_at AS at, updated_at, row FROM {schema}.wa_actions"
+    f" WHERE status = 'running' AND {_ACTIVE} AND {_NOT_PAUSED} AND row > $1 AND updated_at < $2",
+    "row",
+    "$3",
+)
+_COUNT = "SELECT kind, status, count(*) FROM {schema}.wa_actions WHERE"
 _COUNTS = (
-    "SELECT kind, status, count(*) FROM {schema}.wa_actions WHERE status = 'parked' AND ended_at IS NULL"
-    " GROUP BY kind, status"
-    " UNION ALL SELECT kind, status, count(*) FROM {schema}.wa_actions WHERE status <> 'parked' AND ended_at IS NULL"
-    " GROUP BY kind, status"
+    f"{_COUNT} {_PARKED} AND owner IS NULL GROUP BY kind, status"
+    f" UNION ALL {_COUNT} {_ACTIVE} AND owner IS NULL GROUP BY kind, status"
+    f" UNION ALL {_COUNT} ended_at IS NULL AND owner IS NOT NULL GROUP BY kind, status"
     " UNION ALL SELECT kind, status, sum(count)::bigint FROM {schema}.wa_ended GROUP BY kind, status"
 )
 _HISTORY = (
@@ -72,16 +93,17 @@ async def list_actions(
     if (statuses is not None and not statuses) or (kinds is not None and not kinds):
         return []
     sql, values = _LIST, [after, max(0, limit)]
+    is_few = False
     if statuses is not None:
         values.append([status.value for status in statuses])  # type: ignore[arg-type]
         sql += f" AND status = ANY(${len(values)}::text[])"
-        if not any(status.is_terminal or status is Status.PARKED for status in statuses):
-            # Few among many: those that have ended and those that are parked need not be passed over.
-            sql += " AND status <> 'parked' AND ended_at IS NULL"
+        # Few among many: those that have ended and those that are parked need not be passed over.
+        is_few = not any(status.is_terminal or status is Status.PARKED for status in statuses)
     if kinds is not None:
         values.append(list(kinds))  # type: ignore[arg-type]
         sql += f" AND kind = ANY(${len(values)}::text[])"
-    return [to_action(row) for row in await read(f"{sql} ORDER BY row LIMIT $2", *values)]
+    sql = _page(f"{sql} AND {_ACTIVE}", "row", "$2") if is_few else f"{sql} ORDER BY row LIMIT $2"
+    return [to_action(row) for row in await read(sql, *values)]
 
 
 async def count_actions(read: Read) -> dict[tuple[str, Status], int]:

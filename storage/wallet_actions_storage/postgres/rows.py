@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wallet_actions.checkpoint import CancelState, Checkpoint, ErrorRecord
+from wallet_actions.checkpoint import CancelState, Checkpoint, ErrorRecord, checkpoint_of
 from wallet_actions_storage.postgres.program import Row
 from wallet_actions_storage.sqlite.rows import (
     COIN_COLUMNS,
@@ -43,25 +43,25 @@ _CANCEL_STATES = {state.value: state for state in CancelState}
 def to_action(row: Row) -> Checkpoint:
     """A row of `ACTION_COLUMNS`."""
     wake_at, error_type, lease_until = row[10], row[13], row[17]
-    return Checkpoint(
-        row=row[0],
-        kind=row[1],
-        id=row[2],
-        version=row[3],
-        schema_version=row[4],
-        state=row[5],
-        phase=row[6],
-        status=to_status(row[7]),
-        created_at=from_micros(row[8]),
-        updated_at=from_micros(row[9]),
-        wake_at=None if wake_at is None else from_micros(wake_at),
-        attempts=row[11],
-        faults=row[12],
-        error=None if error_type is None else ErrorRecord(error_type, row[14]),
-        cancel=_CANCEL_STATES.get(row[15], CancelState.NONE),
-        owner=row[16],
-        lease_until=None if lease_until is None else from_micros(lease_until),
-        traceparent=row[18],
-        result=row[19],
-        tenant=row[20],
+    return checkpoint_of(
+        row[1],
+        row[2],
+        row[3],
+        row[4],
+        row[5],
+        row[6],
+        to_status(row[7]),
+        from_micros(row[8]),
+        from_micros(row[9]),
+        None if wake_at is None else from_micros(wake_at),
+        row[11],
+        row[12],
+        None if error_type is None else ErrorRecord(error_type, row[14]),
+        _CANCEL_STATES.get(row[15], CancelState.NONE),
+        row[16],
+        None if lease_until is None else from_micros(lease_until),
+        row[18],
+        row[19],
+        row[0],
+        row[20],
     )

@@ -7,24 +7,39 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import asyncpg
 
 from wallet_actions.errors import StatementError
 from wallet_actions.store import Statement
-from wallet_actions_storage.postgres.failures import LostError, is_lost, state_of, statement_error
+from wallet_actions_storage.postgres.actions import count_ends
+from wallet_actions_storage.postgres.failures import (
+    LostError,
+    is_locked_out,
+    is_lost,
+    is_retried,
+    state_of,
+    statement_error,
+)
 from wallet_actions_storage.postgres.program import Note, Program, Query, Row
 from wallet_actions_storage.postgres.settings import Settings
+from wallet_actions_storage.postgres.sql import Sql
 
 T = TypeVar("T")
 
 _CACHED_STATEMENTS = 100
 _STATEMENT_LIFETIME_S = 60
 """A plan that was made while a table was small is not kept for long."""
+
+LOCKS_S = 3.0
+"""How long a row that somebody else holds is waited for: a deadlock is found within one second."""
+BRIEF_S = 0.1
+"""The same where others have waited for it already."""
 
 _FIRST_WORD = re.compile(r"(?:\s|;|\(|--[^\n]*(?:\n|$)|/\*.*?\*/)*([a-z]*)", re.IGNORECASE | re.DOTALL)
 _CONTROL = frozenset(
@@ -56,11 +71,13 @@ class Outcome:
         at: the latest time of an action's write, in microseconds; None where there was none.
         wakes: whether something is due at once that others may drive.
         has_written: whether anything was changed on the way.
+        ended: how many ended and are still to be counted, by kind and status.
     """
 
     at: int | None = None
     wakes: bool = False
     has_written: bool = False
+    ended: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def add(self, note: Note | Outcome) -> None:
         """Take in what is noted."""
@@ -69,6 +86,9 @@ class Outcome:
         self.wakes = self.wakes or note.wakes
         if isinstance(note, Outcome):
             self.has_written = self.has_written or note.has_written
+            self.ended.update(note.ended)
+        elif note.ended is not None:
+            self.ended[note.ended] += 1
 
 
 class Session:
@@ -85,7 +105,6 @@ class Session:
         milliseconds = max(1, int(patience_s * 1000))
         self._begin = (
             "BEGIN ISOLATION LEVEL READ COMMITTED;"
-            f" SET LOCAL lock_timeout = {milliseconds};"
             # Who stops in the middle, and is not even disconnected, does not hold up the others for ever.
             f" SET LOCAL idle_in_transaction_session_timeout = {milliseconds};"
             " SELECT set_config('synchronous_commit', 'on', true)"
@@ -124,9 +143,16 @@ class Session:
             self._judge(error)
             raise
 
-    async def begin(self, first: str = "") -> str:
-        """Begin a transaction, with a first statement."""
-        return await self.execute(f"{self._begin}; {first}" if first else self._begin)
+    async def begin(self, first: str = "", *, locks_s: float = LOCKS_S) -> str:
+        """Begin a transaction, with a first statement.
+
+        Args:
+            locks_s: how long to wait for a row that somebody else holds, at most.
+        """
+        # Less than a call is waited for, or the connection would be given up for it.
+        milliseconds = max(1, int(min(locks_s, self._patience_s / 2) * 1000))
+        script = f"{self._begin}; SET LOCAL lock_timeout = {milliseconds}"
+        return await self.execute(f"{script}; {first}" if first else script)
 
     async def roll_back(self) -> None:
         """Roll back, if there is anything; a connection where that does not work is dropped."""
@@ -208,6 +234,7 @@ class Session:
 
         Raises:
             StatementError: it failed, and with it the transaction, back to the last savepoint.
+            asyncpg.PostgresError: others were in its way, and the unit may be tried again.
             LostError: the connection is gone.
         """
         first = _FIRST_WORD.match(sql)
@@ -222,6 +249,8 @@ class Session:
             if is_lost(error) and (not isinstance(error, asyncpg.InterfaceError) or not self.is_open):
                 self.drop()
                 failure = LostError(state_of(error) or type(error).__name__)
+            elif not may_save and (is_retried(error) or is_locked_out(error)):
+                failure = error  # others are in its way: no fault of the statement's
             else:
                 failure = statement_error(error)
         except BaseException:
@@ -232,6 +261,11 @@ class Session:
             return rows, prepared.get_statusmsg() or ""
         # Outside of the handler: the driver's error may carry a value of the app, and would be our error's context.
         raise failure
+
+    async def count(self, outcome: Outcome, sql: Sql, slot: int) -> None:
+        """Count what ended in the transaction, at its end: whoever has the slot waits for these rows from then on."""
+        if outcome.ended:
+            await self._query(count_ends(outcome.ended, sql, slot))
 
     async def _query(self, query: Query) -> Sequence[Row]:
         return await self.fetch(query[0], *query[1])

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit, urlunsplit
 
 from wallet_actions.errors import UsageError
 
 _SCHEMES = ("postgresql", "postgres")
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,47}")
+_HOSTS = re.compile(r"(?:\[[0-9a-fA-F:.%]+\]|[\w.%-]*)(?::\d+)?(?:,(?:\[[0-9a-fA-F:.%]+\]|[\w.%-]*)(?::\d+)?)*")
+_WORD = re.compile(r"[a-z_]+")
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
 _OF_THE_DRIVER = frozenset(
     {
@@ -66,8 +68,7 @@ def check_settings(settings: Settings) -> Settings:
         UsageError: which it is.
     """
     for dsn in filter(None, (settings.dsn, settings.listen_dsn)):
-        if urlsplit(dsn).scheme not in _SCHEMES:
-            raise UsageError("a PostgreSQL store's URL is postgresql://user:password@host:port/database")
+        _split(dsn)
     if not _NAME.fullmatch(settings.schema) or settings.schema.startswith("pg_"):
         raise UsageError("a schema's name is of small letters, digits and _, at most 48")
     if settings.patience_s <= 0:
@@ -83,7 +84,7 @@ def parse_url(url: str) -> tuple[str, dict[str, Any]]:
     Raises:
         UsageError: an option is not known, or its value is none.
     """
-    parts = urlsplit(url)
+    parts = _split(url)
     options: dict[str, Any] = {}
     rest: list[tuple[str, str]] = []
     for name, text in parse_qsl(parts.query, keep_blank_values=True):
@@ -93,8 +94,26 @@ def parse_url(url: str) -> tuple[str, dict[str, Any]]:
             rest.append((name, text))
         else:
             known = ", ".join(sorted({*_OPTIONS, *_OF_THE_DRIVER}))
-            raise UsageError(f"a PostgreSQL store has no option {name} (it has: {known})")
+            told = name if _WORD.fullmatch(name) else "of such a name"
+            raise UsageError(f"a PostgreSQL store has no option {told} (it has: {known})")
     return urlunsplit(parts._replace(query=urlencode(rest))), options
+
+
+def _split(url: str) -> SplitResult:
+    """The parts of a URL, or an error that tells nothing of it: what follows a / of a password may be named."""
+    refusal = UsageError(
+        "a PostgreSQL store's URL is postgresql://user:password@host:port/database; in a name or a password each of"
+        " : / ? # [ ] @ % is written as %3A %2F %3F %23 %5B %5D %40 %25"
+    )
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise refusal from None
+    hosts = parts.netloc.rpartition("@")[2]
+    is_torn = "@" not in parts.netloc and not parts.path.strip("/") and "@" in url
+    if parts.scheme not in _SCHEMES or parts.fragment or "@" in parts.path or is_torn or not _HOSTS.fullmatch(hosts):
+        raise refusal
+    return parts
 
 
 def _truth(name: str, text: str) -> bool:

@@ -69,9 +69,10 @@ class Sql:
     Attributes:
         go_on: writes the next checkpoints of actions that do not end; the parameters are those of `written` and the
             batch's token. Answers the place of each that was at its expected version, and its cancel state.
-        end: the same for actions that end, whose coins it frees; a slot of `wa_ended` follows the token.
-        go_on_alone, end_alone: the same as transactions of their own: behind come the writer, and its token before.
-            They answer no row at all where the writer has been shut out.
+        end: the same for actions that end, whose coins it frees.
+        go_on_alone, end_alone: the same as transactions of their own: behind come the writer, its token before and, of
+            `end_alone`, a slot of `wa_ended`, where it counts them. They answer no row at all where the writer has been
+            shut out.
         start: inserts actions; parameters as in `_STARTED`, and the token. Answers place and row of the new ones.
     """
 
@@ -85,7 +86,7 @@ class Sql:
 
     def _write(self, has_history: bool, *, is_end: bool, is_alone: bool) -> str:
         schema, token = self.schema, len(_WRITTEN) + 1
-        writer = token + 1 + is_end
+        writer = token + 1
         parts = [_unnest(_WRITTEN)]
         if is_alone:
             parts.insert(
@@ -117,17 +118,20 @@ class Sql:
                 " attempts, error_type, error_message, notes FROM done)"
             )
         if is_end:
-            parts += [
+            parts.append(
                 f"freed AS (UPDATE {schema}.wa_coins AS c SET state = 'spendable', holder_kind = NULL,"
                 " holder_id = NULL FROM done WHERE c.holder_id = done.id AND c.holder_kind = done.kind"
-                " AND c.state = 'reserved')",
-                f"counted AS (INSERT INTO {schema}.wa_ended AS e (kind, status, slot, count)"
-                f" SELECT kind, status, ${token + 1}::integer, count(*) FROM done GROUP BY kind, status"
-                " ORDER BY kind, status"
-                " ON CONFLICT (kind, status, slot) DO UPDATE SET count = e.count + excluded.count)",
-            ]
+                " AND c.state = 'reserved')"
+            )
         if not is_alone:
             return f"WITH {', '.join(parts)} SELECT place, cancel FROM done"
+        if is_end:
+            parts.append(
+                f"counted AS (INSERT INTO {schema}.wa_ended AS e (kind, status, slot, count)"
+                f" SELECT kind, status, ${writer + 2}::integer, count(*) FROM done GROUP BY kind, status"
+                " ORDER BY kind, status"
+                " ON CONFLICT (kind, status, slot) DO UPDATE SET count = e.count + excluded.count)"
+            )
         parts.append(
             f"noted AS (UPDATE {schema}.wa_writers AS w SET token = ${token},"
             " at = greatest(w.at, (SELECT max(updated_at) FROM done)), seen = now()"

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 import asyncpg
 
@@ -115,13 +115,11 @@ class PostgresStore:
         if conn is None:
             if is_plain_start(new):
                 actions.start_values(new.checkpoint, new.notes)  # what cannot be written is refused here
-                made: Created = await self._submit(new=new)
-            else:
-                made = await self._submit(start)
+            made: Created = await self._submit(new=new)
             return made
         if isinstance(conn, asyncpg.Connection):
-            program = start(database.sql, 0, 0)
-            return await run_in_app_transaction(conn, program, self._settings.name, self._settings.schema)
+            program = start(database.sql, 0)
+            return await run_in_app_transaction(conn, program, self._settings.name, database.sql)
         if not isinstance(conn, Transaction) or conn.owner is not database.writer:
             raise UsageError("conn is what transaction() of this store yields, or a connection of asyncpg")
         created: Created = await conn.run(start)
@@ -240,7 +238,8 @@ class PostgresStore:
         self._writable()
         if count < 1:
             raise UsageError("allocate at least one value")
-        return await self._command(partial(commands.allocate, counter, count))
+        first: int = await self._submit(lambda sql, _: commands.allocate(counter, count, sql), counter=counter)
+        return first
 
     async def counters(self) -> dict[str, int]:
         """See `Store`."""
@@ -259,8 +258,9 @@ class PostgresStore:
 
     async def claim(self, claim: Claim) -> Sequence[Checkpoint]:
         """See `SharedStore`. What others are just claiming is passed over."""
-        taken, self._after = await self._command(partial(claims.claim, claim, self._after))
-        return taken
+        after = self._after
+        taken, self._after = await self._submit(lambda sql, _: claims.claim(claim, after, sql), is_planned_once=True)
+        return cast("list[Checkpoint]", taken)
 
     async def renew(self, worker: Worker, *, at: datetime, lease: timedelta) -> frozenset[ActionKey]:
         """See `SharedStore`."""
@@ -290,12 +290,13 @@ class PostgresStore:
         return await diagnose(self._read(), self._settings, self._opened().newest)
 
     async def _write(self, write: Write) -> Saved:
-        saved: Saved = await self._submit(given=actions.WriteValues(write))
+        answer: asyncio.Future[Saved] = asyncio.get_running_loop().create_future()
+        saved: Saved = await self._writable().submit(Unit(answer, given=actions.WriteValues(write)))
         return saved
 
     async def _command(self, command: Callable[[Sql], Program[T]]) -> T:
         """Run a program that needs neither token nor slot."""
-        answer: T = await self._submit(lambda sql, *_: command(sql))
+        answer: T = await self._submit(lambda sql, _: command(sql))
         return answer
 
     async def _submit(self, start: Start | None = None, **parts: Any) -> Any:

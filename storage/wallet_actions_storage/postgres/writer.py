@@ -22,10 +22,11 @@ from typing import Any
 import asyncpg
 
 from wallet_actions.errors import StoreError, StoreUnavailableError, UsageError
-from wallet_actions_storage.postgres.batch import ApartError, Attempt, Unit
+from wallet_actions_storage.postgres.batch import ApartError, Attempt, Unit, in_order
+from wallet_actions_storage.postgres.blockers import end_blockers
 from wallet_actions_storage.postgres.embedding import Transaction, open_transactions
-from wallet_actions_storage.postgres.failures import LostError, is_unit_fault, unavailable, unit_error
-from wallet_actions_storage.postgres.session import Session, connect
+from wallet_actions_storage.postgres.failures import LostError, is_locked_out, is_unit_fault, unavailable, unit_error
+from wallet_actions_storage.postgres.session import BRIEF_S, LOCKS_S, Session, connect
 from wallet_actions_storage.postgres.settings import Settings
 from wallet_actions_storage.postgres.sql import Sql
 
@@ -42,6 +43,15 @@ _SHUT_OUT = (
     " SELECT token FROM former"
 )
 _SIGN_IN = "INSERT INTO {schema}.wa_writers (writer, token, at, seen) VALUES ($1, $2, NULL, now())"
+_FORGET = (
+    "WITH gone AS (DELETE FROM {schema}.wa_writers WHERE writer IN ("
+    "SELECT writer FROM {schema}.wa_writers WHERE writer <> '' AND seen < now() - interval '7 days'"
+    " FOR UPDATE SKIP LOCKED) RETURNING at)"
+    " INSERT INTO {schema}.wa_writers AS w (writer, token, at, seen)"
+    " SELECT '', 0, max(at), now() FROM gone HAVING count(*) > 0"
+    " ON CONFLICT (writer) DO UPDATE SET at = greatest(w.at, excluded.at), seen = now()"
+)
+"""Of writers that died long ago only the latest time is kept. One that is alive, and was silent, signs in anew."""
 _SIGN_OUT = (
     "WITH gone AS (DELETE FROM {schema}.wa_writers WHERE writer = $1 RETURNING at)"
     " INSERT INTO {schema}.wa_writers AS w (writer, token, at, seen) SELECT '', 0, at, now() FROM gone"
@@ -170,27 +180,34 @@ class Writer:
             for unit in batch[first:]:
                 unit.resolve()
 
-    async def _write(self, units: Sequence[Unit], deadline: float) -> None:
+    async def _write(self, units: Sequence[Unit], deadline: float, *, locks_s: float = LOCKS_S) -> None:
         """Commit a batch: afterwards each unit has its result or its error."""
         failure: Exception
         try:
-            await self._commit(units, deadline)
+            await self._commit(units, deadline, locks_s)
         except ApartError as refused:
             if len(units) == 1:
                 units[0].error = refused.error
                 return
             for unit in units:
-                await self._write([unit], deadline)
+                await self._write([unit], deadline, locks_s=locks_s)
             return
         except (StoreError, asyncpg.PostgresError, ValueError, OverflowError) as error:
             failure = error
         else:
             return
+        if is_locked_out(failure):
+            await self._end_blockers(self._session)
+        if is_locked_out(failure) and len(units) > 1:
+            # Whoever wants what somebody else holds does not take the others with it: renewals, first of all.
+            for unit in reversed(in_order(units)):
+                await self._write([unit], deadline, locks_s=BRIEF_S)
+            return
         for unit in units:
             is_its_own = len(units) == 1 and (isinstance(failure, ValueError) or is_unit_fault(failure))
             unit.error = unit_error(failure) if is_its_own else unavailable(failure, self._name)
 
-    async def _commit(self, units: Sequence[Unit], deadline: float) -> None:
+    async def _commit(self, units: Sequence[Unit], deadline: float, locks_s: float) -> None:
         attempt: Attempt | None = None
         while True:
             session = await self._connected(deadline, attempt)
@@ -198,9 +215,8 @@ class Writer:
                 if attempt is not None and attempt.is_committed:
                     await attempt.read_back(session)
                 else:
-                    attempt = Attempt(
-                        units, self._sql, self._writer, self._slot, token=self._next_token(), previous=self._known
-                    )
+                    token = self._next_token()
+                    attempt = Attempt(units, self._sql, self._writer, self._slot, token, self._known, locks_s=locks_s)
                     await attempt.run(session, deadline)
                     self._known = attempt.known
             except LostError:
@@ -290,11 +306,25 @@ class Writer:
                 attempt.is_committed = True
             if not rows:
                 await session.fetch(_SIGN_IN.format(schema=self._sql.schema), self._writer, token)
+                await session.fetch(_FORGET.format(schema=self._sql.schema))
             await session.execute("COMMIT")
+        except asyncpg.PostgresError as error:
+            if not is_locked_out(error):
+                raise
+            await session.roll_back()
+            await self._end_blockers(session)
+            raise LostError("an earlier connection is still at it") from None
         finally:
             await session.roll_back()
         self._known = token
         self._is_signed_in = True
+
+    async def _end_blockers(self, session: Session | None) -> None:
+        if session is not None and session.is_open:
+            settings = self._settings
+            ended = await end_blockers(session, settings.schema, settings.patience_s / 2)
+            if ended:
+                _LOG.warning("connections to %s that hung in the middle of a message were ended: %d", self._name, ended)
 
     def _next_token(self) -> int:
         self._token += 1

@@ -77,7 +77,8 @@ class Search:
     Args:
         owner: who claims; what it owns already is not looked for.
         schemas: the kinds to take, each with the newest schema version to take.
-        admit: whether one of a kind may still be taken; called once for each that is, in order.
+        admit: whether one of a kind may still be taken, and whether it is somebody's whose lease has lapsed; called
+            once for each that is, in order.
         after: the lane that had its turn last.
 
     Attributes:
@@ -91,7 +92,7 @@ class Search:
         times: Times,
         limit: int,
         schemas: Mapping[str, int],
-        admit: Callable[[str], bool],
+        admit: Callable[[str, bool], bool],
         after: Lane,
     ) -> None:
         self._owner = owner
@@ -104,7 +105,7 @@ class Search:
 
     def run(self) -> Program[None]:
         """Find what is due."""
-        self._take((yield (_LAPSED, (*self._times, self._owner))).rows, self._limit)
+        self._take((yield (_LAPSED, (*self._times, self._owner))).rows, self._limit, is_late=True)
         if self._room:
             lanes, is_cut = yield from self._walk()
             longest: list[Row] = []
@@ -119,12 +120,12 @@ class Search:
     def _room(self) -> int:
         return self._limit - len(self.taken)
 
-    def _take(self, rows: Sequence[Row], most: int) -> int:
+    def _take(self, rows: Sequence[Row], most: int, *, is_late: bool = False) -> int:
         count = 0
         for row, kind, schema_version in rows:
             if len(self.taken) >= most:
                 break
-            if schema_version > self._schemas.get(kind, -1) or row in self.taken or not self._admit(kind):
+            if schema_version > self._schemas.get(kind, -1) or row in self.taken or not self._admit(kind, is_late):
                 continue
             self.taken.append(row)
             count += 1

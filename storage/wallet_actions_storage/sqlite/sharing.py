@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Collection
 from datetime import datetime, timedelta
 
@@ -15,10 +16,7 @@ from wallet_actions_storage.sqlite.program import Program, Reply
 from wallet_actions_storage.sqlite.rows import ACTION_COLUMNS, Row, from_micros, to_action, to_micros
 
 _PAUSED = "SELECT kind FROM wa_paused_kinds"
-_HELD = (
-    "SELECT kind, count(*) FROM wa_actions INDEXED BY wa_actions_owned"
-    " WHERE owner IS NOT NULL AND lease_until > ? AND lease_until <= ? GROUP BY kind"
-)
+_HELD = "SELECT kind, count(*) FROM wa_actions INDEXED BY wa_actions_owned WHERE owner IS NOT NULL GROUP BY kind"
 _SPENT = "SELECT kind, since FROM wa_spent"
 _SPEND = "INSERT INTO wa_spent (kind, since) VALUES (?, ?) ON CONFLICT (kind) DO UPDATE SET since = excluded.since"
 _NAMED = "SELECT row, status, schema_version, owner, lease_until FROM wa_actions WHERE kind = ? AND id = ?"
@@ -83,7 +81,8 @@ def is_anything_due(connection: sqlite3.Connection, claim: Claim, after: Lane) -
 
     def look() -> Program[bool]:
         rooms = yield from _Rooms.of(claim)
-        search = Search(claim.owner, _times(claim.at), min(1, claim.limit), rooms.schemas, lambda kind: True, after)
+        times, most = _times(claim.at), min(1, claim.limit)
+        search = Search(claim.owner, times, most, rooms.schemas, lambda kind, is_late: True, after)
         yield from search.run()
         return bool(search.taken)
 
@@ -142,7 +141,9 @@ class _Rooms:
         self.schemas = schemas
         self._since: dict[str, datetime] = {}
         self._rooms: dict[str, int] = {}
-        self._counts: dict[str, int] = {}
+        self._rates: dict[str, int] = {}
+        self._counts: Counter[str] = Counter()
+        self._added: Counter[str] = Counter()
 
     @classmethod
     def of(cls, claim: Claim) -> Program[_Rooms]:
@@ -155,33 +156,43 @@ class _Rooms:
         return rooms
 
     def _measure(self, limits: dict[str, Limit]) -> Program[None]:
-        counts = (yield (_HELD, _times(self._claim.at))).rows
+        counts = (yield (_HELD, ())).rows
         held: dict[str, int] = {row[0]: row[1] for row in counts}
         self._since = {kind: from_micros(since) for kind, since in (yield (_SPENT, ())).rows}
         for key in dict.fromkeys(self._claim.keys or ()):
             rows = (yield (_NAMED, key)).rows
-            if rows and rows[0][3] == self._claim.owner and self._is_live(rows[0][4]):
+            if rows and rows[0][3] == self._claim.owner:
                 held[key.kind] -= 1  # who claims anew what it holds drives no more than before
         for kind, limit in limits.items():
             room = limit.room(held.get(kind, 0), self._since.get(kind), self._claim.at)
             if room is not None:
                 self._rooms[kind] = room
-            if room == 0:
+            rate = limit.rate_room(self._since.get(kind), self._claim.at)
+            if rate is not None:
+                self._rates[kind] = rate
+            if rate == 0:
                 del self.schemas[kind]
 
-    def admit(self, kind: str) -> bool:
-        """Whether one more of a kind may be taken; it is counted then."""
-        count = self._counts.get(kind, 0)
-        if count >= self._rooms.get(kind, count + 1):
+    def admit(self, kind: str, is_late: bool) -> bool:
+        """Whether one more of a kind may be taken; it is counted then.
+
+        Args:
+            is_late: it is somebody's whose lease has lapsed, and so counted as held already.
+        """
+        count, added = self._counts[kind], self._added[kind]
+        if count >= self._rates.get(kind, count + 1) or (not is_late and added >= self._rooms.get(kind, added + 1)):
             return False
         self._counts[kind] = count + 1
+        self._added[kind] = added + (not is_late)
         return True
 
     def admit_named(self, row: Row, kind: str) -> bool:
         """The same for one that was asked for by name."""
         _, status, schema_version, owner, until = row
         is_free = owner is None or owner == self._claim.owner or not self._is_live(until)
-        return status in _BY_NAME and is_free and schema_version <= self.schemas.get(kind, -1) and self.admit(kind)
+        is_late = owner not in (None, self._claim.owner)
+        is_known = schema_version <= self.schemas.get(kind, -1)
+        return status in _BY_NAME and is_free and is_known and self.admit(kind, is_late)
 
     def spend(self) -> Program[None]:
         """Note what was taken."""

@@ -14,6 +14,7 @@ from tests.unit.cashu.test_cashu_send_steps import claim
 from tests.unit.cashu.vectors import MNEMONIC
 from wallet_actions.cashu import Cashu, Seed, Send, doubt
 from wallet_actions.cashu.send import NOT_WORTH_IT
+from wallet_actions.cashu.starting import TRIES
 from wallet_actions.cashu.tokens import decode_token
 from wallet_actions.checkpoint import Status
 from wallet_actions.coins import CoinState
@@ -110,7 +111,7 @@ async def test_a_fee_that_grew_while_it_was_taken_back(bench: Bench) -> None:
 
 
 async def test_coins_that_are_always_taken_first(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """L-C2: other coins are chosen a few times; then the app is told, and nothing is held."""
+    """L-C2: other coins are chosen a number of times; then the app is told, and nothing is held."""
     await bench.fund(64)
     starts: list[Send] = []
 
@@ -122,7 +123,7 @@ async def test_coins_that_are_always_taken_first(bench: Bench, monkeypatch: pyte
         monkeypatch.setattr(cashu.engine, "start", lose)
         with pytest.raises(ReservationError):
             await cashu.send(URL, 20)
-    assert len(starts) == 5
+    assert len(starts) == TRIES
     assert len({send.id for send in starts}) == 1
     assert await bench.amounts(CoinState.RESERVED) == []
 

@@ -242,6 +242,28 @@ async def test_skips_at_the_same_time_do_not_add_up(store: Store) -> None:
         assert await wallet.allocate(keyset.id, 1) == 130
 
 
+async def test_a_skip_of_another_process_meanwhile_is_not_added_to(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L-C12: as above, where no lock of this process helps."""
+    mint = FakeMint()
+    async with wallet_on(store, mint) as wallet, wallet_on(store, mint) as other:
+        keyset = await wallet.mint(URL).active_keyset("sat")
+        for output in wallet.outputs(keyset.id, 0, (1,) * 130):
+            mint.sign(output.to_message(), 1)
+        client = wallet.mint(URL).client
+        restore = client.restore
+
+        async def overtaken(outputs: Any) -> Any:
+            found = await restore(outputs)
+            await other.skip_used(URL, keyset.id)
+            return found
+
+        monkeypatch.setattr(client, "restore", overtaken)
+        await wallet.skip_used(URL, keyset.id)
+        assert await wallet.allocate(keyset.id, 1) == 130
+
+
 async def test_more_coins_than_a_mint_takes_at_once(store: Store) -> None:
     """A wallet of dust: to reserve them would end in a refusal; a person can swap them into fewer."""
     mint = FakeMint()

@@ -32,6 +32,7 @@ COMMANDS = (
     ("doctor", "--release-orphans", "--yes"),
     ("prune", "--older-than", "0s"),
 )
+PAGE = 4096
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +66,19 @@ def cut_off(path: Path, sound: Path) -> None:
     path.write_bytes(sound.read_bytes()[:1000])
 
 
-def corrupt_page(path: Path, sound: Path) -> None:
-    """The header is sound, and every page behind the first is garbage."""
+def corrupt_tables(path: Path, sound: Path) -> None:
+    """Header and schema are sound, and the first page of each table and index is garbage."""
+    whole = bytearray(sound.read_bytes())
+    with closing(sqlite3.connect(f"{sound.as_uri()}?mode=ro", uri=True)) as connection:
+        for (page,) in connection.execute("SELECT rootpage FROM sqlite_schema WHERE rootpage > 0"):
+            whole[PAGE * (page - 1) : PAGE * page] = b"\xa5" * PAGE
+    path.write_bytes(whole)
+
+
+def corrupt_schema(path: Path, sound: Path) -> None:
+    """The header is sound, and every page behind the first is garbage: the schema takes more than one."""
     whole = sound.read_bytes()
-    path.write_bytes(whole[:4096] + b"\xa5" * (len(whole) - 4096))
+    path.write_bytes(whole[:PAGE] + b"\xa5" * (len(whole) - PAGE))
 
 
 SAID: dict[Callable[[Path, Path], None], str] = {
@@ -77,7 +87,8 @@ SAID: dict[Callable[[Path, Path], None], str] = {
     newer: "{path} has schema version 999, and this code knows versions up to 2: use a newer release",
     empty: "{path} is empty, not a database of wallet-actions",
     cut_off: "{path} is damaged: keep a copy of it, and restore a backup",
-    corrupt_page: "the database {path} is damaged: stop, keep a copy of the file, and restore a backup",
+    corrupt_tables: "the database {path} is damaged: stop, keep a copy of the file, and restore a backup",
+    corrupt_schema: "the database {path} is damaged: stop, keep a copy of the file, and restore a backup",
 }
 """What a person is told to do about each."""
 
@@ -92,14 +103,14 @@ def test_a_file_that_is_no_sound_database_of_ours(
     before = contents(tmp_path)
     ran = cli(*command, "--db", str(path))
     said = SAID[damage].format(path=path)
-    if (command, damage) == (("doctor",), corrupt_page):  # it can look inside, and that is what it is for
+    if (command, damage) == (("doctor",), corrupt_tables):  # it can look inside, and that is what it is for
         said = "the database is damaged; what doctor found is on the standard output"
     assert (ran.status, ran.err) == (2, f"wallet-actions: {said}\n")
     assert contents(tmp_path) == before
     assert_silent_about_secrets(ran)
 
 
-@pytest.mark.parametrize("damage", [not_a_database, another_programs, newer, empty, corrupt_page])
+@pytest.mark.parametrize("damage", [not_a_database, another_programs, newer, empty, corrupt_tables, corrupt_schema])
 def test_the_same_from_outside(tmp_path: Path, sound: Path, damage: Callable[[Path, Path], None]) -> None:
     path = tmp_path / "shop.db"
     damage(path, sound)

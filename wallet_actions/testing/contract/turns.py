@@ -12,7 +12,6 @@ import pytest
 from wallet_actions.checkpoint import Status
 from wallet_actions.errors import UsageError
 from wallet_actions.fleet import LONGEST_LEASE, REMEMBERED, Claim, Limit, SharedStore, Worker
-from wallet_actions.store import Delta
 from wallet_actions.testing.contract.base import (
     KIND,
     T0,
@@ -45,8 +44,7 @@ class TurnContract(FleetHooks):
     async def test_a_tenant_with_many_does_not_hold_up_the_others(self, fleet: SharedStore) -> None:
         """Counted in claims: those of one who came later are among the next few, whatever the status."""
         crowd = tuple(of("big", new(f"big-{n}", status=Status.PARKED, wake_at=T0)) for n in range(MANY))
-        await fleet.create(new("parent", Delta(start=crowd)))
-        await fleet.claim(asks(ONE, keys=[key("parent")]))
+        await asyncio.gather(*map(fleet.create, crowd))
         for n in range(6):
             status = Status.PARKED if n % 2 else Status.RUNNING
             wake_at = at(10) if n % 2 else None
@@ -61,7 +59,7 @@ class TurnContract(FleetHooks):
     async def test_a_kind_with_many_does_not_hold_up_the_others(self, fleet: SharedStore) -> None:
         """Kinds take turns as tenants do, and one place at a time goes round."""
         crowd = tuple(new(f"{n}", status=Status.PARKED, wake_at=T0) for n in range(200))
-        await fleet.create(new("parent", Delta(start=crowd), kind="other"))
+        await asyncio.gather(*map(fleet.create, crowd))
         for n in range(3):
             await fleet.create(new(f"{n}", kind="rare", status=Status.PARKED, wake_at=at(5)))
         schemas = {KIND: 1, "rare": 1}
@@ -70,12 +68,12 @@ class TurnContract(FleetHooks):
 
     async def test_many_tenants_all_get_their_turn(self, fleet: SharedStore) -> None:
         """No tenant is passed over while the others come again and again."""
-        children = tuple(
+        news = (
             of(f"t{tenant:03}", new(f"{tenant}-{n}", status=Status.PARKED, wake_at=T0))
             for tenant in range(300)
             for n in range(3)
         )
-        await fleet.create(new("parent", Delta(start=children), kind="other"))
+        await asyncio.gather(*map(fleet.create, news))
         seen = Counter[str]()
         for _ in range(30):
             seen.update(row.tenant for row in await fleet.claim(asks(ONE, limit=20)))
@@ -109,14 +107,22 @@ class TurnContract(FleetHooks):
         assert len(await other.claim(asks(THREE, at(1), limits=limits))) == 1
         assert await other.claim(asks(THREE, at(2), limits=limits)) == []
 
-    async def test_a_lapsed_lease_counts_no_more(self, fleet: SharedStore) -> None:
-        """Or a fleet whose workers died could never go on."""
+    async def test_what_lapsed_counts_until_it_is_taken_over_and_needs_no_room_then(self, fleet: SharedStore) -> None:
+        """Or a fleet whose workers died could never go on; or one that comes back late would be on top of others."""
         for n in range(4):
             await fleet.create(new(f"{n}"))
         limits = {KIND: Limit(concurrency=2)}
-        assert len(await fleet.claim(asks(ONE, limits=limits))) == 2
+        first = {row.key for row in await fleet.claim(asks(ONE, limits=limits))}
+        others = [key(f"{n}") for n in range(4) if key(f"{n}") not in first]
+        assert len(first) == 2
         assert await fleet.claim(asks(TWO, at(29), limits=limits)) == []
-        assert len(await fleet.claim(asks(TWO, at(30), limits=limits))) == 2
+        assert await fleet.claim(asks(TWO, at(30), limits=limits, keys=others)) == []
+        assert {row.key for row in await fleet.claim(asks(TWO, at(30), limits=limits))} == first
+        assert await fleet.claim(asks(ONE, at(30), limits=limits)) == []
+        assert await fleet.claim(asks(THREE, at(61), limits=limits, keys=others)) == []
+        (named,) = await fleet.claim(asks(THREE, at(61), limits=limits, keys=[min(first)]))
+        assert named.key == min(first)
+        assert {row.key for row in await fleet.claim(asks(ONE, at(61), limits=limits))} == first - {named.key}
 
     async def test_who_claims_anew_what_it_holds_needs_no_room(self, fleet: SharedStore) -> None:
         """It drives no more than before."""

@@ -94,6 +94,7 @@ async def run_child(
     assert process.stdout is not None  # noqa: S101
     assert process.stderr is not None  # noqa: S101
     errors = asyncio.create_task(process.stderr.read())
+    status: int | None = None
     try:
         with anyio.fail_after(deadline.total_seconds()):
             await _tell(process.stdin, json.dumps(_body(order)))
@@ -106,15 +107,17 @@ async def run_child(
                     await _tell(process.stdin, "go")
             status = await process.wait()
     except TimeoutError:
-        raise ChildError(f"the process hung; its last words: {run.lines[-1:]}") from None
+        pass
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
-        stderr = (await errors).decode(errors="replace")
+        stderr = (await errors).decode(errors="replace").strip().splitlines()
+    if status is None:
+        raise ChildError(f"the process hung; its last words: {run.lines[-1:]}, and in its log: {stderr[-3:]}")
     run.was_killed = status == -signal.SIGKILL
     if status and not run.was_killed:
-        told = [line["message"] for line in run.of("error")] or (stderr.strip().splitlines() or ["no message"])[-1:]
+        told = [line["message"] for line in run.of("error")] or (stderr or ["no message"])[-1:]
         raise ChildError(f"the process failed with status {status}: {told[0]}")
     return run
 
