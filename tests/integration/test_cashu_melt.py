@@ -20,6 +20,7 @@ from tests.integration.cashu_kit import CHECK, KEYSETS, MELT, MELT_QUOTE, Bank, 
 from wallet_actions.cashu import InsufficientFundsError, Melt, MintClient, Paid
 from wallet_actions.cashu.facts import Transaction, TransactionState
 from wallet_actions.cashu.quotes import MeltQuoteState
+from wallet_actions.cashu.starting import TRIES
 from wallet_actions.checkpoint import Status
 from wallet_actions.clock import SystemClock
 from wallet_actions.coins import CoinState
@@ -635,7 +636,7 @@ async def test_coins_that_are_always_taken_first(bank: Bank) -> None:
     async with app(purse) as cashu:
         with pytest.raises(ReservationError):
             await cashu.melt(bank.mint.url, await bank.mint.invoice(10))
-    assert contended[0].lost == 5
+    assert contended[0].lost == TRIES
     assert [row.kind for row in await purse.actions()] == ["cashu_issue"]
     assert await purse.spendable() == 32
 
