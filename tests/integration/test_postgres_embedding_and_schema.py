@@ -15,8 +15,10 @@ import pytest
 
 from wallet_actions.checkpoint import Status
 from wallet_actions.errors import SchemaError, StatementError, StoreUnavailableError, UsageError
+from wallet_actions.fleet import Claim
+from wallet_actions.ops.target import opened
 from wallet_actions.store import Delta, Statement, open_store
-from wallet_actions.testing.contract.base import SECRET, at, coin, key, new, step
+from wallet_actions.testing.contract.base import KIND, SECRET, at, coin, key, new, step
 from wallet_actions.testing.postgres import PostgresMissingError, PostgresServer, find_binaries
 from wallet_actions_storage.postgres import PostgresStore
 from wallet_actions_storage.postgres.schema import load_migrations
@@ -85,6 +87,32 @@ async def test_reading_only_writes_nothing(postgres_server: PostgresServer, sche
             assert [row.id for row in await reading.list_actions()] == ["a"]
             with pytest.raises(UsageError):
                 await reading.save(step("a", 1))
+
+
+async def test_a_command_looks_without_writing(postgres_server: PostgresServer, schema: str) -> None:
+    """`wallet-actions` opens a fleet's database to read it: it makes no schema, and is no writer of it."""
+    url = f"{postgres_server.url}?schema={schema}"
+    with pytest.raises(SchemaError, match="open it with the app once"):
+        async with opened(url):
+            pytest.fail("it was opened")
+    assert await query(postgres_server.url, "SELECT to_regnamespace($1) IS NULL", schema) == [(True,)]
+    async with PostgresStore(postgres_server.url, schema=schema) as store:
+        await store.create(new("a"))
+    async with opened(url) as reading:
+        assert await reading.load(key("a")) is not None
+        assert await query(postgres_server.url, f"SELECT 1 FROM {schema}.wa_writers WHERE writer <> ''") == []
+
+
+async def test_a_claim_that_finds_nothing_writes_nothing(postgres_server: PostgresServer, schema: str) -> None:
+    """A poll costs no flush: the writer's row is as it was."""
+    look = f"SELECT token FROM {schema}.wa_writers WHERE writer <> ''"
+    async with PostgresStore(postgres_server.url, schema=schema) as store:
+        await store.create(new("later", status=Status.PARKED, wake_at=at(100)))
+        before = await query(postgres_server.url, look)
+        assert await store.claim(Claim("one", at(1), timedelta(seconds=30), {KIND: 1})) == []
+        assert await query(postgres_server.url, look) == before
+        assert len(await store.claim(Claim("one", at(101), timedelta(seconds=30), {KIND: 1}))) == 1
+        assert await query(postgres_server.url, look) != before
 
 
 async def test_no_secret_is_in_an_error(postgres_server: PostgresServer, schema: str) -> None:

@@ -15,7 +15,7 @@ from wallet_actions_storage.sqlite.actions import LATEST
 from wallet_actions_storage.sqlite.program import Program
 from wallet_actions_storage.sqlite.rows import Row
 
-MOST_LANES = 256
+MOST_LANES = 64
 
 _DUE = "CASE status WHEN 'running' THEN created_at ELSE wake_at END"
 _FREE = "owner IS NULL AND ended_at IS NULL AND (status = 'running' OR (status = 'parked' AND wake_at IS NOT NULL))"

@@ -79,6 +79,15 @@ class TurnContract(FleetHooks):
             seen.update(row.tenant for row in await fleet.claim(asks(ONE, limit=20)))
         assert len(seen) == 300
 
+    async def test_a_claim_is_filled(self, fleet: SharedStore) -> None:
+        """However few of each there are, and whatever else is parked."""
+        news = (
+            of(f"t{tenant:03}", new(f"{tenant}", status=Status.PARKED, wake_at=at(tenant % 3))) for tenant in range(300)
+        )
+        await asyncio.gather(*map(fleet.create, news))
+        rows = [await fleet.claim(asks(ONE, at(0), limit=40)) for _ in range(3)]
+        assert [len(claimed) for claimed in rows] == [40, 40, 20]
+
     async def test_the_oldest_of_a_tenant_comes_first(self, fleet: SharedStore) -> None:
         """Within one kind and tenant, by when it was due."""
         for n in (3, 1, 2):
