@@ -83,9 +83,11 @@ def check_header(path: Path, newest: int) -> None:
             raise SchemaError(f"{path} is not a database") from None
         if code_of(error) != sqlite3.SQLITE_CORRUPT:
             raise unavailable(error, str(path)) from error
-        if not path.with_name(f"{path.name}-journal").exists():
-            raise SchemaError(f"{path} is damaged: keep a copy of it, and restore a backup") from None
-        return  # it was being made when its process died, and SQLite will undo that
+        # It may have been in the making when its process died, or its log be on the way into it: somebody else moves
+        # the log's pages at this moment, or was killed as it did. SQLite can go on from both; this look cannot.
+        if any(path.with_name(f"{path.name}-{beside}").exists() for beside in ("journal", "wal")):
+            return
+        raise SchemaError(f"{path} is damaged: keep a copy of it, and restore a backup") from None
     check_identity(path, application_id, version, newest)
 
 

@@ -6,6 +6,7 @@ import os
 import sqlite3
 import stat
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from wallet_actions.store import Delta
 from wallet_actions_storage import SQLiteStore
 from wallet_actions_storage.sqlite import schema
 from wallet_actions_storage.sqlite.schema import APPLICATION_ID, check_library
+
+PAGE = 4096
 
 pytestmark = pytest.mark.anyio
 
@@ -257,3 +260,25 @@ async def test_a_store_is_opened_once_at_a_time(tmp_path: Path) -> None:
         await store.create(new("a"))
     async with store:
         assert await store.load(key("a")) is not None
+
+
+@pytest.mark.parametrize("moved", [1, 3])
+async def test_a_log_that_was_on_its_way_into_the_file_is_no_damage(tmp_path: Path, moved: int) -> None:
+    """G3: the process was killed while it moved the log's pages, or another one moves them at this moment."""
+    path, cut = tmp_path / "w.db", tmp_path / "cut" / "w.db"
+    cut.parent.mkdir()
+    async with SQLiteStore(path) as store:
+        before = path.read_bytes()
+        for number in range(60):
+            await store.create(new(f"{number}"))
+        wal = path.with_name("w.db-wal").read_bytes()
+        with closing(sqlite3.connect(path)) as other:
+            other.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        after = path.read_bytes()
+    assert len(after) > len(before)
+    # Page 1 tells of a larger file than there is: the others have not been moved yet.
+    cut.write_bytes(after[: moved * PAGE] + before[moved * PAGE :])
+    cut.with_name("w.db-wal").write_bytes(wal)
+    async with SQLiteStore(cut) as store:
+        assert len(await store.list_actions(limit=1000)) == 60
+        assert [finding.is_ok for finding in await store.diagnose() if finding.topic == "integrity"] == [True]
