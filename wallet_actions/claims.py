@@ -79,7 +79,7 @@ class Claims:
         return True
 
     async def give_back(self) -> None:
-        """Give back what was abandoned; what cannot be given back now is at the next renewal."""
+        """Give back what was abandoned; what cannot be given back now is tried again at the next poll."""
         try:
             await self._leases.give_back()
             self.want()
@@ -105,8 +105,6 @@ class Claims:
             delay = self._leases.lease / 3
             await self._leases.clock.sleep(min(delay, AGAIN.delay(failures)) if failures else delay)
             try:
-                for key in await self._leases.give_up():
-                    self._stop(key)
                 lost = await self._leases.renew()
             except Exception as error:  # noqa: BLE001 without renewals everything here would be taken over
                 failures += 1
@@ -118,11 +116,8 @@ class Claims:
                     "an action was taken over by another worker",
                     extra={"action_kind": key.kind, "action_id": key.id},
                 )
-                self._stop(key)
-
-    def _stop(self, key: ActionKey) -> None:
-        if (scope := self._scopes.get(key)) is not None:
-            scope.cancel()
+                if (scope := self._scopes.get(key)) is not None:
+                    scope.cancel()
 
     async def listen(self) -> None:
         """Hear of what other processes make due, for ever; polls find what is missed."""

@@ -18,6 +18,7 @@ from wallet_actions.checkpoint import Checkpoint
 from wallet_actions.clock import Clock, new_incarnation
 from wallet_actions.coins import ActionKey
 from wallet_actions.fleet import Claim, Limit, SharedStore, Worker, check_lease
+from wallet_actions.gate import Gate
 from wallet_actions.registry import Registry
 from wallet_actions.store import NewAction
 
@@ -131,8 +132,7 @@ class Leases:
         self._abandoned: set[ActionKey] = set()
         self._strange: set[ActionKey] = set()
         self._began_at: datetime | None = None
-        self._good_until: datetime | None = None
-        self._given_up: set[ActionKey] = set()
+        self._gate = Gate()
 
     # Taking
 
@@ -175,12 +175,13 @@ class Leases:
         return key in self._in_hand
 
     async def take(self, key: ActionKey) -> Checkpoint | None:
-        """Claim one action by its name; None where it is not to be had.
+        """Claim one action by its name, to drive it at once; None where it is not to be had.
 
         Raises:
             StoreUnavailableError: the store failed.
         """
-        rows = await self._claim(1, [key])
+        async with self._gate.taking():
+            rows = await self._claim(1, [key])
         return rows[0] if rows else None
 
     async def claim_due(self, limit: int) -> Sequence[Checkpoint]:
@@ -189,9 +190,10 @@ class Leases:
         Raises:
             StoreUnavailableError: the store failed.
         """
-        rows = await self._claim(limit, None)
-        for row in rows:
-            self._in_hand[row.key] = row
+        async with self._gate.taking():
+            rows = await self._claim(limit, None)
+            for row in rows:
+                self._in_hand[row.key] = row
         return rows
 
     async def _claim(self, limit: int, keys: Collection[ActionKey] | None) -> Sequence[Checkpoint]:
@@ -214,11 +216,9 @@ class Leases:
         try:
             yield
         except BaseException:
-            if key not in self._given_up:
-                self.abandon(key)
+            self.abandon(key)
             raise
         finally:
-            self._given_up.discard(key)
             del self._driven[key]
 
     def abandon(self, key: ActionKey) -> None:
@@ -245,38 +245,17 @@ class Leases:
         Raises:
             StoreUnavailableError: the store failed; it is still to be given back.
         """
-        keys = set(filter(self._is_idle, self._abandoned))
-        self._abandoned -= keys
-        if keys:
-            try:
-                await self.store.let_go(self.owner, keys)
-            except BaseException:
-                self._abandoned |= keys
-                raise
+        async with self._gate.giving():
+            keys = set(filter(self._is_idle, self._abandoned))
+            self._abandoned -= keys
+            if keys:
+                try:
+                    await self.store.let_go(self.owner, keys)
+                except BaseException:
+                    self._abandoned |= keys
+                    raise
 
     # Keeping
-
-    async def give_up(self) -> Collection[ActionKey]:
-        """Give back what a limit bounds and was not renewed in time: others may have been let in for it meanwhile.
-
-        Returns:
-            What of that is being driven here, and must not be any longer.
-        Raises:
-            StoreUnavailableError: the store failed.
-        """
-        await self.clock.read()
-        if self._good_until is None or self.clock.now() < self._good_until:
-            return ()
-        bounded = {kind for kind, limit in self.limits.items() if limit.concurrency is not None}
-        keys = {key for key in (*self._driven, *self._in_hand) if key.kind in bounded}
-        if keys:
-            await self.store.let_go(self.owner, keys)
-        for key in keys:
-            self._in_hand.pop(key, None)
-        driven = keys & self._driven.keys()
-        # Not once more when those drives end: by then it may have been claimed again.
-        self._given_up |= driven
-        return driven
 
     async def renew(self) -> Collection[ActionKey]:
         """Prolong all leases, and give back what is held and driven by nobody here.
@@ -289,7 +268,7 @@ class Leases:
         await self.clock.read()
         drives = dict(self._driven)
         owned = await self._renew()
-        await self._heed_strange(owned)
+        self._heed_strange(owned)
         lost = []
         for key, drive in drives.items():
             if key not in owned and self._driven.get(key) is drive and await self._is_lost(key):
@@ -299,19 +278,17 @@ class Leases:
     async def _renew(self) -> frozenset[ActionKey]:
         now = self.clock.now()
         worker = Worker(self.owner, self.name, self._began_at or now, now)
-        owned = await self.store.renew(worker, at=now, lease=self.lease)
-        self._good_until = now + self.lease
-        return owned
+        return await self.store.renew(worker, at=now, lease=self.lease)
 
-    async def _heed_strange(self, owned: Collection[ActionKey]) -> None:
+    def _heed_strange(self, owned: Collection[ActionKey]) -> None:
         """Whatever is renewed and not driven would be nobody's for ever: a start whose answer was lost, say.
 
         Twice in a row, or it would be a start whose answer is on its way.
         """
         strange = set(filter(self._is_idle, owned))
-        self._abandoned |= strange & self._strange
+        for key in strange & self._strange:
+            self.abandon(key)
         self._strange = strange - self._abandoned
-        await self.give_back()
 
     async def _is_lost(self, key: ActionKey) -> bool:
         # It may also have been written off by its own drive in this very moment, which is about to tell.
@@ -329,5 +306,4 @@ class Leases:
         self._strange.clear()
         if self._began_at is not None:
             owner, self.owner, self._began_at = self.owner, new_incarnation(), None
-            self._good_until = None
             await self.store.let_go(owner)

@@ -6,6 +6,7 @@ import asyncio
 from datetime import datetime, timedelta
 from typing import Any
 
+import anyio
 import pytest
 
 from tests.actions import SECOND, Desk, Rig, doing, done, job, key_of, running, settle
@@ -64,8 +65,11 @@ def test_a_claim_that_is_carried_out_late_gets_no_more_than_its_share() -> None:
     assert limit.room(0, since, now - LATE) == 10  # a clock that was set back holds nobody up for ever
 
 
-async def test_a_limit_holds_past_a_worker_that_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It was away for longer than its lease, and others were let in: it does not come on top of them."""
+@pytest.mark.parametrize("is_taken_over", [True, False])
+async def test_a_limit_holds_past_a_worker_that_comes_back(
+    monkeypatch: pytest.MonkeyPatch, *, is_taken_over: bool
+) -> None:
+    """It was away for longer than its lease: what it held was taken over, and nothing else; or it goes on with it."""
     at_work: set[str] = set()
 
     async def work(name: str) -> None:
@@ -88,32 +92,69 @@ async def test_a_limit_holds_past_a_worker_that_comes_back(monkeypatch: pytest.M
             for name in "abcd":
                 await rig.executor.start(job(name))
             await rig.clock.advance(SECOND)
-            assert len(at_work) == 2
+            mine = {key_of(name) for name in at_work}
+            others = [key_of(name) for name in "abcd" if name not in at_work]
+            assert len(mine) == 2
             store: Any = rig.store
             claim = store.claim
             with monkeypatch.context() as outage:
                 for name in ("renew", "let_go", "claim"):
                     outage.setattr(store, name, away)
                 await rig.clock.advance(leases.lease + SECOND)
-                lapsed = [key_of(name) for name in at_work]
                 now, long = rig.clock.now(), 10 * leases.lease
-                wish = Claim("other", now, long, {"job": 1}, keys=lapsed, limits=limits)
-                assert len(await claim(wish)) == 2
-            let_go, freed = store.let_go, []
-
-            async def noted(owner: str, keys: Any = ()) -> Any:
-                freed.extend(keys)
-                return await let_go(owner, keys or None)
-
-            monkeypatch.setattr(store, "let_go", noted)
-            mine = {key_of(name) for name in at_work}
+                assert await claim(Claim("other", now, long, {"job": 1}, keys=others, limits=limits)) == []
+                if is_taken_over:
+                    taken = await claim(Claim("other", now, long, {"job": 1}, limits=limits))
+                    assert {row.key for row in taken} == mine
             await rig.clock.advance(leases.lease)
             await settle()
-            assert sorted(freed) == sorted(mine)  # once: afterwards it may be held again, by whomever
             rows = await rig.store.list_actions(statuses=[Status.RUNNING])
-            live = [row for row in rows if row.lease_until is not None and row.lease_until > rig.clock.now()]
-            assert {row.owner for row in live} == {"other"}
-            assert not at_work
+            owned = {row.key: row.owner for row in rows if row.owner is not None}
+            assert owned == dict.fromkeys(mine, "other" if is_taken_over else leases.owner)
+            assert {key_of(name) for name in at_work} == (set() if is_taken_over else mine)
+
+
+@pytest.mark.parametrize("is_taken_first", [True, False])
+async def test_what_is_taken_anew_is_not_given_back(monkeypatch: pytest.MonkeyPatch, *, is_taken_first: bool) -> None:
+    """L-D15: it would be driven here, and by whoever takes it next; whichever of the two the store is asked first."""
+    is_at_work, is_answered = asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        is_at_work.set()
+        await asyncio.Event().wait()
+
+    async with Rig(store=MemoryStore(shared=True)) as rig:
+        desk = Desk(lambda job: doing(work)(job))
+        rig.executor = Executor(rig.store, desk, Registry(rig.kinds), clock=rig.clock)
+        leases = rig.executor.leases
+        assert leases is not None
+        key = (await rig.executor.start(job("a"))).key
+        assert await leases.take(key) is not None
+        leases.abandon(key)
+        store: Any = rig.store
+        slow = "claim" if is_taken_first else "let_go"
+        call = getattr(store, slow)
+
+        async def answered_late(*args: Any) -> Any:
+            if not is_taken_first:
+                await is_answered.wait()
+            answer = await call(*args)
+            await is_answered.wait()
+            return answer
+
+        monkeypatch.setattr(store, slow, answered_late)
+        jobs = [lambda: rig.executor.drive(key), leases.give_back]
+        async with anyio.create_task_group() as tasks:
+            for begin in jobs if is_taken_first else reversed(jobs):
+                tasks.start_soon(begin)
+                await settle()
+            is_answered.set()
+            await is_at_work.wait()
+            await settle()
+            row = await rig.store.load(key)
+            assert row is not None
+            assert row.owner == leases.owner
+            tasks.cancel_scope.cancel()
 
 
 async def test_a_claim_that_fails_in_whatever_way_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:

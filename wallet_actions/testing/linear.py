@@ -87,9 +87,14 @@ class Operation:
 
 @dataclass(slots=True)
 class _Story:
-    """What is known of one action: who made which version, in order; and the versions that an unheard claim made."""
+    """What is known of one action: who made which version, in order; and the versions that an unheard claim made.
+
+    Attributes:
+        unheard_s: when the first claim began of which nobody heard; inf where there was none.
+    """
 
     key: ActionKey
+    unheard_s: float
     made: dict[int, Operation] = field(default_factory=dict)
     unknown: frozenset[int] = frozenset()
     found: list[str] = field(default_factory=list)
@@ -106,10 +111,10 @@ def violations(
         coins: as they stand at the end; those that are left out are not compared.
     """
     by_key: dict[ActionKey, list[Operation]] = {key: [] for key in finals}
-    unheard = 0
+    unheard: list[float] = []
     for operation in operations:
         if operation.name == "claims":
-            unheard += operation.answer is Answer.UNKNOWN
+            unheard += [operation.begun_s] if operation.answer is Answer.UNKNOWN else []
         else:
             by_key.setdefault(operation.key, []).append(operation)
     found: list[str] = []
@@ -123,8 +128,8 @@ def violations(
     return found + list(_coins_astray(stories, coins))
 
 
-def _story(key: ActionKey, noted: list[Operation], final: int | None, unheard: int) -> _Story:
-    story = _Story(key)
+def _story(key: ActionKey, noted: list[Operation], final: int | None, unheard: list[float]) -> _Story:
+    story = _Story(key, min(unheard, default=math.inf))
     candidates: dict[int, list[Operation]] = {}
     for operation in noted:
         if operation.name != "load" and operation.answer in (Answer.OK, Answer.UNKNOWN):
@@ -140,7 +145,7 @@ def _story(key: ActionKey, noted: list[Operation], final: int | None, unheard: i
             # Of those that heard nothing any may have made it; the first to begin leaves the others most room.
             story.made[version] = min(sure or makers, key=lambda maker: maker.begun_s)
     missing = [version for version in range(last + 1) if version not in story.made]
-    if missing and (len(missing) > unheard or missing[0] == 0):
+    if missing and (len(missing) > len(unheard) or missing[0] == 0):
         story.found.append(f"{key}: nobody made version {missing[0]}")
     story.unknown = frozenset(missing)
     return story
@@ -170,6 +175,8 @@ def _check_answers(story: _Story, noted: list[Operation]) -> None:
         if operation.name == "load" and operation.answer is Answer.OK:
             least = max((v for v, maker in story.made.items() if maker.ended_s < operation.begun_s), default=-1)
             most = max((v for v, maker in story.made.items() if maker.begun_s <= operation.ended_s), default=-1)
+            while story.unheard_s <= operation.ended_s and most + 1 in story.unknown:
+                most += 1
             if not least <= operation.version <= most:
                 story.found.append(f"{operation} was read when it stood between {least} and {most}")
 

@@ -62,6 +62,17 @@ def test_a_write_may_conflict_with_a_claim_that_nobody_heard_of() -> None:
     assert f"{conflict[1]} conflicted with nobody" in violations(conflict[:2], {A: 0})
 
 
+def test_what_a_claim_made_that_nobody_heard_of_may_be_read() -> None:
+    """Once that claim had begun, and before the next write was answered."""
+    read = (op("create", 0, 0), op("load", 1, 3), op("finish", 2, 4))
+    for begun_s, is_right in ((1, True), (3.6, False)):
+        unheard = op("claims", 0, begun_s, math.inf, key=ActionKey("", ""))
+        found = violations([*read, unheard], {A: 2})
+        assert found == ([] if is_right else [f"{read[1]} was read when it stood between 0 and 0"])
+    late = (*read[:1], op("load", 1, 5), read[2], op("claims", 0, 1, math.inf, key=ActionKey("", "")))
+    assert violations(late, {A: 2}) == [f"{late[1]} was read when it stood between 2 and 2"]
+
+
 @pytest.mark.parametrize(
     ("planted", "finals", "told"),
     [
