@@ -11,6 +11,9 @@ beginning and the answer of its write:
 * a reading that is older than what had been answered when it began, or newer than what had begun when it was answered;
 * a coin that two actions held at the same moment, that was spent twice or held after it was spent, or that stands
   otherwise than its last holder left it.
+
+Where several writes that nobody heard of may have made a version, and do not do the same to a coin, nothing is said of
+that coin.
 """
 
 from __future__ import annotations
@@ -91,12 +94,14 @@ class _Story:
 
     Attributes:
         unheard_s: when the first claim began of which nobody heard; inf where there was none.
+        unsure: coins of which it is not known what was done to them.
     """
 
     key: ActionKey
     unheard_s: float
     made: dict[int, Operation] = field(default_factory=dict)
     unknown: frozenset[int] = frozenset()
+    unsure: set[str] = field(default_factory=set)
     found: list[str] = field(default_factory=list)
 
 
@@ -144,11 +149,19 @@ def _story(key: ActionKey, noted: list[Operation], final: int | None, unheard: l
         if sure or version <= last:
             # Of those that heard nothing any may have made it; the first to begin leaves the others most room.
             story.made[version] = min(sure or makers, key=lambda maker: maker.begun_s)
+            done = [set(_done_to_coins(maker)) for maker in sure or makers]
+            story.unsure |= {coin for coin, _ in set.union(*done) - set.intersection(*done)}
     missing = [version for version in range(last + 1) if version not in story.made]
     if missing and (len(missing) > len(unheard) or missing[0] == 0):
         story.found.append(f"{key}: nobody made version {missing[0]}")
     story.unknown = frozenset(missing)
     return story
+
+
+def _done_to_coins(operation: Operation) -> Iterator[tuple[str, str]]:
+    for name in ("reserve", "release", "spend"):
+        for coin in getattr(operation, name):
+            yield coin, name
 
 
 def _check_order(story: _Story) -> None:
@@ -198,9 +211,13 @@ class _Tenure:
 
 def _coins_astray(stories: Iterable[_Story], coins: Iterable[Coin]) -> Iterator[str]:
     tenures: dict[str, list[_Tenure]] = {}
+    unsure: set[str] = set()
     for story in stories:
+        unsure |= story.unsure
         for tenure in _tenures(story):
             tenures.setdefault(tenure.coin, []).append(tenure)
+    for coin_id in unsure:
+        tenures.pop(coin_id, None)
     for coin_id, held in tenures.items():
         held.sort(key=lambda tenure: (tenure.left_begun_s, tenure.taken.begun_s))
         for one, two in pairwise(held):
@@ -209,6 +226,8 @@ def _coins_astray(stories: Iterable[_Story], coins: Iterable[Coin]) -> Iterator[
             elif one.left_begun_s > two.taken.ended_s or one.left_begun_s == math.inf:
                 yield f"coin {coin_id} was held by {one.key} and by {two.key} at the same moment"
     for coin in coins:
+        if coin.id in unsure:
+            continue
         last = tenures.get(coin.id, [None])[-1]
         state, holder = CoinState.SPENDABLE, None
         if last is not None and last.is_spent:

@@ -73,6 +73,19 @@ def test_what_a_claim_made_that_nobody_heard_of_may_be_read() -> None:
     assert violations(late, {A: 2}) == [f"{late[1]} was read when it stood between 2 and 2"]
 
 
+def test_which_of_two_starts_took_which_coins_may_never_be_known() -> None:
+    """Both were cut off, and one of them was carried out: the coins of the other were free all the time."""
+    cut_off = [
+        op("create", 0, begun_s, math.inf, reserve=coins) for begun_s, coins in ((0, ("c", "d")), (1, ("e", "d")))
+    ]
+    failed = op("finish", 1, 9)
+    for other in "cd":
+        meanwhile = [op("create", 0, 2, reserve=(other,), key=B), op("finish", 1, 3, spend=(other,), key=B)]
+        found = violations([*cut_off, failed, *meanwhile], {A: 1, B: 1}, [replace(SPENT, id=other, holder=B)])
+        told = f"coin d was held by {A} and by {B} at the same moment"
+        assert found == ([] if other == "c" else [told])
+
+
 @pytest.mark.parametrize(
     ("planted", "finals", "told"),
     [
