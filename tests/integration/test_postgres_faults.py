@@ -6,8 +6,8 @@ import asyncio
 from asyncio import create_task, gather, timeout
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,6 +18,7 @@ import pytest
 from wallet_actions.checkpoint import Status
 from wallet_actions.coins import Fact
 from wallet_actions.errors import StoreUnavailableError, VersionConflictError
+from wallet_actions.fleet import LONGEST_LEASE, Claim, Limit
 from wallet_actions.store import Delta, Saved, Write
 from wallet_actions.testing.contract.base import coin, done, key, new, step
 from wallet_actions.testing.postgres import PostgresServer
@@ -25,7 +26,9 @@ from wallet_actions.testing.tcp import Cut, Reset, Sender, Swallow, TcpFaultProx
 from wallet_actions_storage.postgres import PostgresStore
 from wallet_actions_storage.postgres.actions import WriteValues
 from wallet_actions_storage.postgres.batch import Attempt, Unit
+from wallet_actions_storage.postgres.claims import Gate, Lane, claim_at_once
 from wallet_actions_storage.postgres.failures import LostError
+from wallet_actions_storage.postgres.session import Outcome
 
 pytestmark = pytest.mark.anyio
 
@@ -147,6 +150,66 @@ async def test_a_connection_that_is_lost_at_any_byte(
         assert len(rows) == len(tags) * 2 * (1 + extra)
         counts = {("pay", Status.DONE): len(tags) * 2} if writes in (ends, ends_with_coins) else {}
         assert {group: n for group, n in (await store.count_actions()).items() if group[1].is_terminal} == counts
+
+
+@pytest.mark.parametrize("sender", ["client", "peer"])
+@pytest.mark.parametrize("limits", [{}, {"pay": Limit(concurrency=100)}], ids=["at once", "with limits"])
+async def test_a_claim_whose_connection_is_lost_at_any_byte(
+    place: Place, limits: dict[str, Limit], sender: Sender
+) -> None:
+    """L-S4, L-D13: what it took is told, and nothing more: else it would lie still until its lease has lapsed."""
+    now = datetime.now(UTC)
+
+    async def run(tag: str, rule: TcpRule | None) -> tuple[int, int, bool]:
+        wish = Claim(tag, now, LONGEST_LEASE, {"pay": 1}, limit=2, limits=limits)
+        async with place.store() as other:
+            await gather(*(other.create(new(f"{tag} {name}")) for name in "abc"))
+        async with proxied(place, *([rule] if rule else [])) as proxy, place.store(port=proxy.port) as store:
+            await store.set_kind_paused("other", is_paused=False)
+            before, connections = proxy.connections[0].passed(sender), len(proxy.connections)
+            taken = await store.claim(wish)
+            after, is_struck = proxy.connections[0].passed(sender), len(proxy.connections) > connections
+            owned = [row for row in await store.list_actions(limit=1000) if row.owner == tag]
+            assert sorted(row.id for row in taken) == sorted(row.id for row in owned)
+            assert [row.version for row in taken] == [1, 1]
+        async with place.store() as other:
+            await other.claim(replace(wish, owner="the rest", limit=100))
+        return before, after, is_struck
+
+    await run("first", None)
+    before, after, _ = await run("dry", None)
+    struck = 0
+    points = {*range(before - 20, after + 20, max(1, (after - before) // 5)), *range(after - 50, after + 10, 8)}
+    for point in sorted(points):
+        struck += (await run(f"{point}", TcpRule(Reset(after=point, sender=sender))))[2]
+    assert struck >= 4
+
+
+async def test_a_claim_that_finds_nothing_writes_nothing(place: Place) -> None:
+    """A fleet without work would else flush the disk twice a second for each worker."""
+    async with place.store() as store:
+        await store.create(new("a", status=Status.PARKED))
+        before = await place.query("SELECT xmin, * FROM {schema}.wa_writers")
+        wish = Claim("one", datetime.now(UTC), LONGEST_LEASE, {"pay": 1})
+        assert await store.claim(wish) == []
+        assert await place.query("SELECT xmin, * FROM {schema}.wa_writers") == before
+
+
+async def test_a_claim_that_comes_late_is_shut_out(place: Place) -> None:
+    """As a batch is: what it took, nobody would hear of."""
+    async with place.store() as store:
+        await store.create(new("a"))
+        database: Any = store._database
+        old = database.writer._session
+        database.writer._session = None
+        database.writer._is_signed_in = False
+        await store.create(new("b"))
+        wish = Claim("one", datetime.now(UTC), LONGEST_LEASE, {"pay": 1})
+        gate = Gate(database.writer._writer, 1, 2)
+        with pytest.raises(LostError):
+            await old.run(claim_at_once(wish, Lane("", ""), database.sql, gate), Outcome())
+        await old.close()
+        assert [row.owner for row in await store.list_actions()] == [None, None]
 
 
 async def test_values_of_a_counter_are_never_given_twice(place: Place) -> None:

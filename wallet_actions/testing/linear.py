@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -149,8 +150,8 @@ def _story(key: ActionKey, noted: list[Operation], final: int | None, unheard: l
         if sure or version <= last:
             # Of those that heard nothing any may have made it; the first to begin leaves the others most room.
             story.made[version] = min(sure or makers, key=lambda maker: maker.begun_s)
-            done = [set(_done_to_coins(maker)) for maker in sure or makers]
-            story.unsure |= {coin for coin, _ in set.union(*done) - set.intersection(*done)}
+            done = Counter(effect for maker in sure or makers for effect in _done_to_coins(maker))
+            story.unsure |= {coin for (coin, _), count in done.items() if count < len(sure or makers)}
     missing = [version for version in range(last + 1) if version not in story.made]
     if missing and (len(missing) > len(unheard) or missing[0] == 0):
         story.found.append(f"{key}: nobody made version {missing[0]}")
@@ -158,10 +159,8 @@ def _story(key: ActionKey, noted: list[Operation], final: int | None, unheard: l
     return story
 
 
-def _done_to_coins(operation: Operation) -> Iterator[tuple[str, str]]:
-    for name in ("reserve", "release", "spend"):
-        for coin in getattr(operation, name):
-            yield coin, name
+def _done_to_coins(operation: Operation) -> set[tuple[str, str]]:
+    return {(coin, name) for name in ("reserve", "release", "spend") for coin in getattr(operation, name)}
 
 
 def _check_order(story: _Story) -> None:

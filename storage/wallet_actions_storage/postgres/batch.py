@@ -23,6 +23,7 @@ from wallet_actions_storage.postgres.actions import (
     start_values,
     write_one,
 )
+from wallet_actions_storage.postgres.claims import Gate
 from wallet_actions_storage.postgres.delta import free_coins
 from wallet_actions_storage.postgres.failures import LostError, is_retried, is_unit_fault, statement_error, unit_error
 from wallet_actions_storage.postgres.program import Program
@@ -43,6 +44,19 @@ _PAUSE_S = 0.005
 
 Start = Callable[[Sql, int], Program[Any]]
 """Makes a unit's program, for a batch's token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """How a unit is run where it has a transaction to itself, and the server makes one of a single statement.
+
+    Attributes:
+        start: one statement that checks the writer's token and, if it writes, sets the next one.
+        read_back: reads the answer of one that was committed.
+    """
+
+    start: Callable[[Sql, Gate], Program[Any]]
+    read_back: Callable[[Sql], Program[Any]]
 
 
 class ApartError(Exception):
@@ -70,10 +84,10 @@ class Unit:
         new: of a start.
         start: of anything else.
         counter: what it takes values of, and locks nothing else.
-        is_planned_once: whether its statements, which are long, are planned once for all values.
+        alone: of what can be a transaction by itself.
     """
 
-    __slots__ = ("answer", "counter", "error", "given", "is_planned_once", "new", "result", "start")
+    __slots__ = ("alone", "answer", "counter", "error", "given", "new", "result", "start")
 
     def __init__(
         self,
@@ -83,14 +97,14 @@ class Unit:
         new: NewAction | None = None,
         start: Start | None = None,
         counter: str | None = None,
-        is_planned_once: bool = False,
+        alone: Alone | None = None,
     ) -> None:
         self.answer = answer
         self.given = given
         self.new = new
         self.start = start
         self.counter = counter
-        self.is_planned_once = is_planned_once
+        self.alone = alone
         self.result: Any = None
         self.error: Exception | None = None
 
@@ -247,6 +261,14 @@ class Attempt:
         """
         if not self._is_alone:
             return
+        (unit, *_) = self.units
+        if unit.alone is not None:
+            await session.begin()
+            try:
+                unit.result = await session.run(unit.alone.read_back(self._sql), Outcome())
+            finally:
+                await session.roll_back()
+            return
         units = self._groups.go_on or self._groups.end
         keys = [unit.given.key for unit in units if unit.given is not None]
         versions = [unit.given.write.expected_version + 1 for unit in units if unit.given is not None]
@@ -265,16 +287,19 @@ class Attempt:
 
     async def _try(self, session: Session, *, is_careful: bool) -> None:
         groups = self._groups
+        alone = self.units[0].alone if len(self.units) == 1 else None
         is_single = not (groups.rest or groups.start) and bool(groups.go_on) != bool(groups.end)
         self.is_started = True
-        self._is_alone = is_single and session.is_direct and not is_careful
+        self._is_alone = (is_single or alone is not None) and session.is_direct and not is_careful
         self.outcome.has_written = bool(groups.go_on or groups.end or groups.start)
+        if self._is_alone and alone is not None:
+            await self._run_alone(session, self.units[0], alone)
+            return
         if self._is_alone:
             await self._write_alone(session)
             return
-        plans = "SET LOCAL plan_cache_mode = force_generic_plan; " if any(u.is_planned_once for u in self.units) else ""
         status = await session.begin(
-            f"{plans}SELECT 1 FROM {self._sql.schema}.wa_writers"
+            f"SELECT 1 FROM {self._sql.schema}.wa_writers"
             f" WHERE writer = '{self._writer}' AND token = {self._previous} FOR UPDATE",
             locks_s=self._locks_s,
         )
@@ -285,6 +310,16 @@ class Attempt:
         else:
             await self._run_groups(session)
         await self._commit(session)
+
+    async def _run_alone(self, session: Session, unit: Unit, alone: Alone) -> None:
+        gate = Gate(self._writer, self._previous, self.token)
+        unit.error = None
+        try:
+            unit.result = await session.run(alone.start(self._sql, gate), self.outcome)
+        except LostError:
+            raise
+        except WalletActionError as error:
+            unit.error = error
 
     async def _write_alone(self, session: Session) -> None:
         units = self._groups.go_on or self._groups.end

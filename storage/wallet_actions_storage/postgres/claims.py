@@ -1,22 +1,24 @@
 # ruff: noqa: S608 - what is put together are constants and a schema's name that was checked; values are parameters
 """The program by which a worker takes what is due, so that each kind and tenant gets its turn.
 
-It walks along the lanes of `finding`, from the one that had its turn last. Where there are more lanes than it walks at
-once, half of what it takes is what has been due longest. Rows that another claim has locked are passed over.
+It walks along the lanes of `finding`, from the one that had its turn last, and passes over rows that another claim has
+locked.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
 
 from wallet_actions.checkpoint import Checkpoint, Status
 from wallet_actions.coins import ActionKey
 from wallet_actions.fleet import LONGEST_LEASE, Claim, Limit
-from wallet_actions_storage.postgres.finding import FIND, HEADS, MOST_LANES
-from wallet_actions_storage.postgres.program import Program, Row
+from wallet_actions_storage.postgres.failures import LostError
+from wallet_actions_storage.postgres.finding import MOST_LANES, TAKE_DUE, TAKE_HEADS
+from wallet_actions_storage.postgres.program import Note, Program, Row, Told
 from wallet_actions_storage.postgres.rows import ACTION_COLUMNS, from_micros, to_action, to_micros
 from wallet_actions_storage.postgres.sql import Sql
 
@@ -30,6 +32,7 @@ _TAKE = (
     " FROM unnest($1::text[], $2::text[]) AS given (key_kind, key_id)"
     f" WHERE a.kind = given.key_kind AND a.id = given.key_id RETURNING {ACTION_COLUMNS}"
 )
+_CLAIMED = f"SELECT {ACTION_COLUMNS} FROM {{schema}}.wa_actions WHERE owner = $1 AND lease_until = $2"
 _PAUSED = "SELECT kind FROM {schema}.wa_paused_kinds"
 _LIMITED = "SELECT kind, since FROM {schema}.wa_spent WHERE kind = ANY($1::text[]) ORDER BY kind FOR UPDATE"
 _BEGIN_LIMIT = "INSERT INTO {schema}.wa_spent (kind) SELECT unnest($1::text[]) ORDER BY 1 ON CONFLICT (kind) DO NOTHING"
@@ -37,6 +40,9 @@ _HELD = (
     "SELECT kind, count(*) FROM {schema}.wa_actions WHERE owner IS NOT NULL AND kind = ANY($1::text[]) GROUP BY kind"
 )
 _SPEND = "UPDATE {schema}.wa_spent SET since = $2 WHERE kind = $1"
+_COLUMNS = ACTION_COLUMNS.split(", ")
+_ROW, _KIND, _TENANT, _TURN = *map(_COLUMNS.index, ("row", "kind", "tenant")), len(_COLUMNS)
+_HEADS = 2
 _BY_NAME = frozenset({Status.RUNNING, Status.PARKED, Status.STUCK, Status.QUARANTINED})
 
 
@@ -47,7 +53,37 @@ class Lane(NamedTuple):
     tenant: str
 
 
-Taken = tuple[list[Checkpoint], Lane]
+class Rest(NamedTuple):
+    """What is left to a claim that had room to the end.
+
+    Attributes:
+        lanes: those that may have more.
+        latest: until when what runs is due.
+    """
+
+    lanes: Sequence[Lane]
+    latest: int
+
+
+class Taken(NamedTuple):
+    """What a claim came to.
+
+    Attributes:
+        after: the lane that has had its turn last.
+        rest: what may still be taken by `claim_rest`; None where all was looked at.
+    """
+
+    rows: list[Checkpoint]
+    after: Lane
+    rest: Rest | None = None
+
+
+class Gate(NamedTuple):
+    """What lets a statement be a transaction by itself: the writer's token, checked and set; see `writer`."""
+
+    writer: str
+    token: int
+    next_token: int
 
 
 def claim(claim: Claim, after: Lane, sql: Sql) -> Program[Taken]:
@@ -55,47 +91,89 @@ def claim(claim: Claim, after: Lane, sql: Sql) -> Program[Taken]:
 
     Args:
         after: the lane that had its turn last.
-
-    Returns:
-        What was taken, and the lane that has had its turn last.
     """
     search = _Search(claim, after, sql)
-    yield from search.run()
-    keys = list(search.taken)
-    if not keys:
-        return [], search.after
-    until = to_micros(claim.at + claim.lease)
-    rows = yield (_TAKE.format(schema=sql.schema), (*_arrays(keys), claim.owner, until))
+    rest = yield from search.run()
+    if rest is not None:
+        yield from search.take_turns(rest)
     yield from search.spend()
-    return [to_action(row) for row in rows], search.after
+    return search.answer(None)
+
+
+def claim_at_once(claim: Claim, after: Lane, sql: Sql, gate: Gate) -> Program[Taken]:
+    """The same for what is due where there are no limits: one statement, which is a transaction by itself.
+
+    Raises:
+        LostError: the token is another one; nothing was taken.
+    """
+    search = _Search(claim, after, sql)
+    rest = yield from search.take_due(gate)
+    return search.answer(rest)
+
+
+def claim_rest(claim: Claim, taken: Taken, rest: Rest, sql: Sql) -> Program[Taken]:
+    """What `claim_at_once` left."""
+    search = _Search(replace(claim, limit=claim.limit - len(taken.rows)), taken.after, sql)
+    yield from search.take_turns(rest)
+    return search.answer(None)
+
+
+def claimed(claim: Claim, after: Lane, sql: Sql) -> Program[Taken]:
+    """What was taken by a claim that was committed, and not heard of."""
+    rows = yield (_CLAIMED.format(schema=sql.schema), (claim.owner, to_micros(claim.at + claim.lease)))
+    return Taken(list(map(to_action, rows)), after)
+
+
+def is_at_once(claim: Claim) -> bool:
+    """Whether `claim_at_once` is for it."""
+    return claim.keys is None and not claim.limits and bool(claim.schemas) and claim.limit > 0
+
+
+class _Seen(NamedTuple):
+    """A lane that was walked.
+
+    Attributes:
+        place: of the stretch that it is in.
+        due: when its first is due, in microseconds.
+        asked, seen: how many of its first were asked for and were there; None where it was not its turn.
+    """
+
+    place: int
+    lane: Lane
+    due: int
+    asked: int | None
+    seen: int | None
 
 
 class _Search:
     """The search of one claim.
 
     Attributes:
-        taken: the keys that were found; their rows are locked.
+        taken: the rows of what was taken.
         after: the lane that has had its turn last.
     """
 
     def __init__(self, claim: Claim, after: Lane, sql: Sql) -> None:
-        self.taken: dict[ActionKey, None] = {}
+        self.taken: list[Row] = []
         self.after = after
         self._claim = claim
         self._schema = sql.schema
         self._at, self._longest = to_micros(claim.at), to_micros(claim.at + LONGEST_LEASE)
-        self._latest = self._at
-        self._known: dict[str, int] = {}
+        self._until = to_micros(claim.at + claim.lease)
+        self._known = dict(claim.schemas)
         self._rooms: dict[str, int] = {}
         self._rates: dict[str, int] = {}
         self._since: dict[str, datetime] = {}
         self._counts: Counter[str] = Counter()
         self._added: Counter[str] = Counter()
 
-    def run(self) -> Program[None]:
-        """Find what is due, or what was asked for by name."""
+    def run(self) -> Program[Rest | None]:
+        """Take what is due, or what was asked for by name.
+
+        Returns:
+            What may still be taken.
+        """
         claim = self._claim
-        self._known = dict(claim.schemas)
         limits = {kind: limit for kind, limit in claim.limits.items() if kind in self._known}
         if limits or claim.keys is not None:
             for (kind,) in (yield (_PAUSED.format(schema=self._schema), ())):
@@ -104,12 +182,17 @@ class _Search:
         if limits:
             yield from self._lock_limits(limits)
         if claim.keys is not None:
-            yield from self._find_named(limits)
-            return
+            yield from self._take_named(limits)
+            return None
         if limits:
             yield from self._measure(limits, Counter())
-        if self._known and claim.limit > 0:
-            yield from self._find_due()
+        if not self._known or claim.limit <= 0:
+            return None
+        return (yield from self.take_due())
+
+    def answer(self, rest: Rest | None) -> Taken:
+        """What it came to."""
+        return Taken(list(map(to_action, self.taken)), self.after, rest)
 
     def spend(self) -> Program[None]:
         """Note what was taken."""
@@ -163,16 +246,11 @@ class _Search:
             left = min(left, self._rooms[kind] - self._added[kind])
         return left
 
-    def _take(self, kind: str, id: str, *, is_late: bool = False) -> bool:
-        key = ActionKey(kind, id)
-        if key in self.taken or self._left(kind, is_late=is_late) <= 0:
-            return False
-        self.taken[key] = None
+    def _count(self, kind: str, *, is_late: bool = False) -> None:
         self._counts[kind] += 1
         self._added[kind] += not is_late
-        return True
 
-    def _find_named(self, limits: dict[str, Limit]) -> Program[None]:
+    def _take_named(self, limits: dict[str, Limit]) -> Program[None]:
         keys = list(dict.fromkeys(self._claim.keys or ()))
         if not keys:
             return
@@ -180,10 +258,19 @@ class _Search:
         if limits:
             mine = (key.kind for key, row in rows.items() if row[4] == self._claim.owner)
             yield from self._measure(limits, Counter(mine))
+        chosen: list[ActionKey] = []
         for key in keys:
             row = rows.get(key)
-            if row is not None and self._is_free(row) and row[3] <= self._known.get(key.kind, -1):
-                self._take(*key, is_late=row[4] not in (None, self._claim.owner))
+            if row is None or not self._is_free(row) or row[3] > self._known.get(key.kind, -1):
+                continue
+            is_late = row[4] not in (None, self._claim.owner)
+            if len(chosen) < self._claim.limit and self._left(key.kind, is_late=is_late) > 0:
+                self._count(key.kind, is_late=is_late)
+                chosen.append(key)
+        if chosen:
+            self.taken = list(
+                (yield (_TAKE.format(schema=self._schema), (*_arrays(chosen), self._claim.owner, self._until)))
+            )
 
     def _is_free(self, row: Row) -> bool:
         _, _, status, _, owner, until = row
@@ -192,61 +279,77 @@ class _Search:
     def _is_live(self, until: int | None) -> bool:
         return until is not None and self._at < until <= self._longest
 
-    def _find_due(self) -> Program[None]:
-        stretches = list(self._stretches())
-        columns = tuple(map(list, zip(*stretches, strict=True)))
-        values = (*self._kinds, self._at, self._longest, self._claim.owner, self._claim.limit, *columns)
-        found: dict[int, list[Row]] = {sort: [] for sort in range(5)}
-        for row in (yield (FIND.format(schema=self._schema), values)):
-            found[row[0]].append(row)
-        late, walked, longest, heads, ((*_, latest),) = found.values()
-        self._take_some(late, self._room, is_late=True)
-        if not self._room:
-            return
-        self._latest = latest  # what was started by a clock that was set back since is due all the same (L-B5)
-        is_cut = len(walked) > MOST_LANES
-        walked.sort(key=_order)
-        self.after = Lane(*walked[:MOST_LANES][-1][2:4]) if walked else self.after
-        due = sum(row[5] <= latest for row in walked[:MOST_LANES])
-        self._take_some(longest, (self._room + 1) // 2 if is_cut else 0)
-        turns = self._take_heads(heads, due, is_cut=is_cut)
-        self._take_some(longest, self._room)
-        yield from self._take_turns(turns)
-
-    def _take_some(self, rows: Sequence[Row], most: int, *, is_late: bool = False) -> None:
-        for row in rows:
-            if most > 0 and self._take(row[2], row[3], is_late=is_late):
-                most -= 1
-
-    def _take_heads(self, heads: list[Row], due: int, *, is_cut: bool) -> Counter[Lane]:
-        """Take the first of each lane, as long as there is room.
+    def take_due(self, gate: Gate | None = None) -> Program[Rest | None]:
+        """Take what is due.
 
         Args:
-            due: how many lanes there are to be taken from.
+            gate: where it is to be a transaction by itself.
 
         Returns:
-            The lanes that may have more, each with how many were seen of it.
+            What may still be taken.
+        Raises:
+            LostError: see `claim_at_once`.
         """
-        heads.sort(key=_order)
-        seen, asked = Counter[Lane](), dict[Lane, int]()
-        for _, _, kind, tenant, action_id, count in heads:
-            if not self._room:
-                break
-            lane = Lane(kind, tenant)
-            asked[lane] = count
-            if action_id is not None:
-                seen[lane] += 1
-                self._take(kind, action_id)
-        lanes = list(asked)
-        if lanes and len(lanes) < due:
-            self.after = lanes[-1]
-        elif lanes and not is_cut:
-            self.after = lanes[0]  # what is left over goes to another one the next time
-        return Counter({lane: count for lane, count in seen.items() if count == asked[lane]})
+        stretches = list(self._stretches())
+        columns = tuple(map(list, zip(*stretches, strict=True)))
+        kinds = list(self._known)
+        limits = [[counts.get(kind) for kind in kinds] for counts in (self._rates, self._rooms)]
+        values = (
+            *(kinds, list(self._known.values()), self._at, self._longest, self._claim.owner, self._claim.limit),
+            *(*columns, self._until, *limits, *(gate or (None, None, None))),
+        )
+        lanes, latest, chosen = list[_Seen](), self._at, 0
+        served, is_through = set[Lane](), False
+        for row in (yield Told(TAKE_DUE.format(schema=self._schema), values)):
+            turn = row[_TURN]
+            if row[_ROW] is not None:
+                self._add(row, is_late=turn == 0)
+                if turn == _HEADS:
+                    served.add(Lane(row[_KIND], row[_TENANT]))
+                is_through = is_through or turn > _HEADS
+            elif row[_KIND] is None:
+                chosen = turn
+            else:
+                place, due, asked, seen, latest = row[_TURN + 1 :]
+                lanes.append(_Seen(place, Lane(row[_KIND], row[_TENANT]), due, asked, seen))
+        if chosen and not self.taken:
+            raise LostError("shut out")
+        if self.taken:
+            yield Note(has_written=True)
+        reached = None if self._room or is_through else served
+        turns = self._note_turns(lanes, latest, reached)
+        return Rest(turns, latest) if turns and self._room else None
 
-    @property
-    def _kinds(self) -> tuple[list[str], list[int]]:
-        return list(self._known), list(self._known.values())
+    def _add(self, row: Row, *, is_late: bool = False) -> None:
+        self.taken.append(row)
+        self._count(row[_KIND], is_late=is_late)
+
+    def _note_turns(self, lanes: list[_Seen], latest: int, reached: Collection[Lane] | None) -> list[Lane]:
+        """Note which lane has had its turn last.
+
+        Args:
+            latest: until when what runs is due.
+            reached: the lanes that were taken from before there was no room any more; None if there was to the end.
+
+        Returns:
+            The lanes that may have more.
+        """
+        lanes.sort(key=lambda lane: (lane.place, lane.lane.tenant.encode()))
+        is_cut = len(lanes) > MOST_LANES
+        del lanes[MOST_LANES:]
+        turns = [lane for lane in lanes if lane.asked is not None]
+        if reached is not None:
+            while turns and turns[-1].lane not in reached:
+                turns.pop()
+            if not turns:
+                return []
+        if turns and len(turns) < sum(lane.due <= latest for lane in lanes):
+            self.after = turns[-1].lane
+        elif turns and not is_cut:
+            self.after = turns[0].lane  # what is left over goes to another one the next time
+        elif lanes:
+            self.after = lanes[-1].lane
+        return [lane.lane for lane in turns if lane.seen == lane.asked]
 
     def _stretches(self) -> Iterator[tuple[str, str, str | None]]:
         """Once round all lanes: a kind, from which tenant, up to which one."""
@@ -258,41 +361,35 @@ class _Search:
         if after.kind in self._known:
             yield after.kind, "", after.tenant
 
-    def _take_turns(self, seen: Counter[Lane]) -> Program[None]:
+    def take_turns(self, rest: Rest) -> Program[None]:
         """Take more of these lanes, a share of each, again and again."""
-        turns = list(seen)
+        turns = rest.lanes
         while turns and self._room > 0:
-            asked = self._shares(turns, seen, max(1, self._room // len(turns)))
+            asked = self._shares(turns, max(1, self._room // len(turns)))
             if not asked:
                 return
             columns = ([lane.kind for lane in asked], [lane.tenant for lane in asked])
             newest = [self._known[lane.kind] for lane in asked]
-            values = (*columns, self._at, self._latest, newest, list(asked.values()))
-            rows = yield (HEADS.format(schema=self._schema), values)
-            order, found = list(asked), Counter[Lane]()
-            for place, kind, action_id in rows:
-                found[order[place - 1]] += 1
-                self._take(kind, action_id)
-            seen.update(found - seen)
-            turns = [lane for lane in order if found[lane] == asked[lane]]
+            values = (*columns, self._at, rest.latest, newest, list(asked.values()), self._claim.owner, self._until)
+            found = Counter[Lane]()
+            for row in (yield Told(TAKE_HEADS.format(schema=self._schema), values)):
+                found[Lane(row[_KIND], row[_TENANT])] += 1
+                self._add(row)
+            if found:
+                yield Note(has_written=True)
+            turns = [lane for lane in asked if found[lane] == asked[lane]]
 
-    def _shares(self, turns: Sequence[Lane], seen: Counter[Lane], share: int) -> dict[Lane, int]:
-        """How many to ask for of each lane: those that were seen before, which are still there, and its share."""
+    def _shares(self, turns: Sequence[Lane], share: int) -> dict[Lane, int]:
+        """How many to ask for of each lane: its share, as long as there is room."""
         asked: dict[Lane, int] = {}
         planned: Counter[str] = Counter()
-        total = 0
         for lane in turns:
-            count = min(share, self._left(lane.kind) - planned[lane.kind], self._room - total)
+            count = min(share, self._left(lane.kind) - planned[lane.kind], self._room - planned.total())
             if count > 0:
-                asked[lane] = seen[lane] + count
+                asked[lane] = count
                 planned[lane.kind] += count
-                total += count
         return asked
 
 
 def _arrays(keys: Sequence[ActionKey]) -> tuple[list[str], list[str]]:
     return [key.kind for key in keys], [key.id for key in keys]
-
-
-def _order(row: Row) -> tuple[int, bytes]:
-    return row[1], row[3].encode()

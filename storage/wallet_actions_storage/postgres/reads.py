@@ -38,7 +38,7 @@ _ACTIVE = "status <> 'parked' AND ended_at IS NULL"
 
 
 def _page(query: str, order: str, limit: str) -> str:
-    """A page of few: what nobody owns and what somebody owns are in indexes of their own.
+    """A page: what nobody owns and what somebody owns are in indexes of their own.
 
     Args:
         query: with a condition at its end; `order` names columns that it selects.
@@ -102,7 +102,7 @@ async def list_actions(
     if kinds is not None:
         values.append(list(kinds))  # type: ignore[arg-type]
         sql += f" AND kind = ANY(${len(values)}::text[])"
-    sql = _page(f"{sql} AND {_ACTIVE}", "row", "$2") if is_few else f"{sql} ORDER BY row LIMIT $2"
+    sql = _page(f"{sql} AND {_ACTIVE}" if is_few else sql, "row", "$2")
     return [to_action(row) for row in await read(sql, *values)]
 
 

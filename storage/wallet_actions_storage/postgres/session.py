@@ -26,7 +26,7 @@ from wallet_actions_storage.postgres.failures import (
     state_of,
     statement_error,
 )
-from wallet_actions_storage.postgres.program import Note, Program, Query, Row
+from wallet_actions_storage.postgres.program import Note, Program, Query, Row, Told
 from wallet_actions_storage.postgres.settings import Settings
 from wallet_actions_storage.postgres.sql import Sql
 
@@ -84,8 +84,8 @@ class Outcome:
         if note.at is not None:
             self.at = note.at if self.at is None else max(self.at, note.at)
         self.wakes = self.wakes or note.wakes
+        self.has_written = self.has_written or note.has_written
         if isinstance(note, Outcome):
-            self.has_written = self.has_written or note.has_written
             self.ended.update(note.ended)
         elif note.ended is not None:
             self.ended[note.ended] += 1
@@ -197,7 +197,8 @@ class Session:
                     outcome.has_written = True
                     reply, _ = await self.run_statement(step.sql, step.parameters)
                 else:
-                    outcome.has_written = outcome.has_written or not step[0].startswith("SELECT")
+                    is_write = not isinstance(step, Told) and not step[0].startswith("SELECT")
+                    outcome.has_written = outcome.has_written or is_write
                     reply = await self._query(step)
                 step = program.send(reply)
         except StopIteration as end:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Self, TypeVar
 
 import asyncpg
 
@@ -17,7 +17,7 @@ from wallet_actions.errors import StoreUnavailableError, UsageError
 from wallet_actions.fleet import Claim, Worker, check_lease
 from wallet_actions.store import Created, Diagnosis, NewAction, Saved, Write
 from wallet_actions_storage.postgres import actions, claims, commands, ledger, reads, sharing
-from wallet_actions_storage.postgres.batch import Start, Unit, is_plain_start
+from wallet_actions_storage.postgres.batch import Alone, Start, Unit, is_plain_start
 from wallet_actions_storage.postgres.database import Database
 from wallet_actions_storage.postgres.diagnose import diagnose
 from wallet_actions_storage.postgres.embedding import Transaction, run_in_app_transaction
@@ -258,9 +258,18 @@ class PostgresStore:
 
     async def claim(self, claim: Claim) -> Sequence[Checkpoint]:
         """See `SharedStore`. What others are just claiming is passed over."""
-        after = self._after
-        taken, self._after = await self._submit(lambda sql, _: claims.claim(claim, after, sql), is_planned_once=True)
-        return cast("list[Checkpoint]", taken)
+        after, alone = self._after, None
+        if claims.is_at_once(claim):
+            alone = Alone(partial(claims.claim_at_once, claim, after), partial(claims.claimed, claim, after))
+        taken: claims.Taken = await self._submit(lambda sql, _: claims.claim(claim, after, sql), alone=alone)
+        rows, rest, self._after = taken.rows, taken.rest, taken.after
+        if rest is not None:
+            try:
+                more = await self._command(partial(claims.claim_rest, claim, taken, rest))
+            except StoreUnavailableError:
+                return rows  # these are ours, whatever became of the others
+            rows, self._after = [*rows, *more.rows], more.after
+        return rows
 
     async def renew(self, worker: Worker, *, at: datetime, lease: timedelta) -> frozenset[ActionKey]:
         """See `SharedStore`."""

@@ -47,7 +47,7 @@ def to_micros_or_none(moment: datetime | None) -> int | None:
 
 def from_micros(micros: int) -> datetime:
     """A stored time."""
-    return EPOCH + timedelta(microseconds=micros)
+    return EPOCH + timedelta(0, 0, micros)
 
 
 def to_notes(notes: Sequence[str]) -> str | None:

@@ -31,7 +31,7 @@ CREATE TABLE {schema}.wa_actions (
     PRIMARY KEY (kind, id)
 ) WITH (fillfactor = 70);
 
-CREATE INDEX wa_actions_row ON {schema}.wa_actions (row);
+CREATE INDEX wa_actions_row ON {schema}.wa_actions (row) WHERE owner IS NULL;
 -- What somebody owns is in one index only: it is little, is read by passing over it, and changes most often.
 CREATE INDEX wa_actions_leases ON {schema}.wa_actions (lease_until, owner) WHERE owner IS NOT NULL;
 CREATE INDEX wa_actions_wakes ON {schema}.wa_actions (wake_at, row)
