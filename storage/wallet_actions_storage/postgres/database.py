@@ -12,7 +12,7 @@ import asyncpg
 from wallet_actions.errors import UsageError
 from wallet_actions_storage.postgres.batch import Unit
 from wallet_actions_storage.postgres.embedding import Transaction
-from wallet_actions_storage.postgres.failures import LostError, is_locked_out, is_retried, unavailable
+from wallet_actions_storage.postgres.failures import LostError, is_locked_out, is_not_kept, is_retried, unavailable
 from wallet_actions_storage.postgres.listening import Messenger
 from wallet_actions_storage.postgres.readers import Readers
 from wallet_actions_storage.postgres.schema import load_migrations, migrate, read_version
@@ -66,7 +66,8 @@ class Database:
                 if not isinstance(error, LostError | asyncpg.PostgresError):
                     raise
                 failure: Exception | None = unavailable(error, settings.name)
-                if not (isinstance(error, LostError) or is_retried(error) or is_locked_out(error)):
+                is_hopeful = isinstance(error, LostError) and not is_not_kept(error)
+                if not (is_hopeful or is_retried(error) or is_locked_out(error)):
                     break
                 if loop.time() + pause_s >= deadline:
                     break

@@ -17,7 +17,7 @@ _LOST_STATES = frozenset(
         "25P04",  # a transaction that took too long
         "26000",  # a prepared statement that is not there: a pooler between us
         "40003",  # nobody knows whether it was committed
-        "42P05",  # … or is another's
+        "42P05",  # a prepared statement that is another's: the same
         "53300",  # too many connections
         "57P01",  # shut down
         "57P02",  # crashed
@@ -25,6 +25,7 @@ _LOST_STATES = frozenset(
         "57P05",  # idle for too long
     }
 )
+_NOT_KEPT = frozenset({"26000", "42P05"})
 LOCKED = "55P03"
 _RETRIED_STATES = frozenset({"40001", "40P01"})
 _UNIT_CLASSES = ("22", "23", "54")
@@ -63,6 +64,11 @@ def is_lost(error: BaseException) -> bool:
     return isinstance(error, LostError | OSError | TimeoutError | asyncpg.InterfaceError | asyncpg.InternalClientError)
 
 
+def is_not_kept(lost: LostError) -> bool:
+    """Whether a prepared statement was missing, or was another's: nothing was run, and nothing will be."""
+    return str(lost) in _NOT_KEPT
+
+
 def is_retried(error: BaseException) -> bool:
     """Whether the whole transaction may be tried again at once: nothing of it stands."""
     return state_of(error) in _RETRIED_STATES
@@ -86,14 +92,15 @@ def unavailable(error: BaseException, name: str) -> StoreUnavailableError:
     """
     if isinstance(error, StoreUnavailableError):
         return StoreUnavailableError(str(error))
-    state = state_of(error)
-    advice = _ADVICE.get(state[:2])
+    state = str(error) if str(error) in _NOT_KEPT else state_of(error)
+    advice = _ADVICE["26"] if state in _NOT_KEPT else _ADVICE.get(state[:2])
     if advice is not None:
         return StoreUnavailableError(f"the database {name} {advice} ({state})")
     if state and not is_lost(error):
         return StoreUnavailableError(f"the database {name} failed ({state})")
-    reason = str(error) if isinstance(error, LostError) else type(error).__name__
-    return StoreUnavailableError(f"the database {name} cannot be reached ({reason})")
+    if isinstance(error, LostError):
+        return StoreUnavailableError(f"the database {name} cannot be reached ({error}); try again")
+    return StoreUnavailableError(f"the database {name} cannot be reached ({type(error).__name__})")
 
 
 def unit_error(error: Exception) -> WalletActionError:

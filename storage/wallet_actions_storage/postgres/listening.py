@@ -32,6 +32,8 @@ class Messenger:
         self._readers = readers
         self._name = secrets.token_hex(8)
         self._channel = f"wa_{settings.schema}"
+        self._own_channel = f"wa_{self._name}"
+        self._is_warned = False
         self._callbacks: list[Callable[[], None]] = []
         self._hearing: asyncio.Task[None] | None = None
         self._sending: asyncio.Task[None] | None = None
@@ -75,11 +77,16 @@ class Messenger:
     async def _send(self) -> None:
         while self._is_wanted:
             self._is_wanted = False
-            with suppress(WalletActionError):  # polls find what nobody tells
-                await self._readers.execute(
-                    "BEGIN; SET LOCAL synchronous_commit = off;"
-                    f" SELECT pg_notify('{self._channel}', '{self._name}'); COMMIT"
-                )
+            await self._notify(self._channel)
+
+    async def _notify(self, channel: str) -> bool:
+        """Send, and tell whether it was sent: polls find what nobody tells."""
+        with suppress(WalletActionError):
+            await self._readers.execute(
+                f"BEGIN; SET LOCAL synchronous_commit = off; SELECT pg_notify('{channel}', '{self._name}'); COMMIT"
+            )
+            return True
+        return False
 
     async def _stop_hearing(self) -> None:
         task, self._hearing = self._hearing, None
@@ -100,18 +107,22 @@ class Messenger:
 
     async def _hear_once(self, is_ready: asyncio.Event) -> None:
         """Listen until the connection is lost."""
-        is_lost = asyncio.Event()
+        is_lost, is_heard = asyncio.Event(), asyncio.Event()
         connection = await connect_to(self._settings.listen_dsn, self._settings, self._settings.patience_s)
         try:
             connection.add_termination_listener(lambda _: is_lost.set())
+            await connection.add_listener(self._own_channel, lambda *_: is_heard.set())
             await connection.add_listener(self._channel, self._on_notification)
             if is_ready.is_set():
                 self._wake()  # what was told meanwhile was lost
             is_ready.set()
+            is_sent = await self._notify(self._own_channel)
             while not is_lost.is_set():
                 try:
                     await asyncio.wait_for(is_lost.wait(), _HEARTBEAT_S)
                 except TimeoutError:
+                    if is_sent and not is_heard.is_set():
+                        self._warn()
                     # A connection that is only half there does not tell so by itself.
                     await connection.fetchval("SELECT 1", timeout=self._settings.patience_s)
         finally:
@@ -120,6 +131,14 @@ class Messenger:
     def _on_notification(self, *arguments: Any) -> None:
         if arguments[-1] != self._name:
             self._wake()
+
+    def _warn(self) -> None:
+        if not self._is_warned:
+            self._is_warned = True
+            _LOG.warning(
+                "notifications do not arrive, so that what others make due is found by polls alone:"
+                " behind a pooler, set listen to the URL of the server itself, or to false"
+            )
 
     def _wake(self) -> None:
         for on_wake in tuple(self._callbacks):

@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 
 from wallet_actions.errors import StoreUnavailableError
-from wallet_actions_storage.postgres.failures import LostError, is_unit_fault, unavailable, unit_error
+from wallet_actions_storage.postgres.failures import LostError, is_not_kept, is_unit_fault, unavailable, unit_error
 from wallet_actions_storage.postgres.program import Row
 from wallet_actions_storage.postgres.session import Session, connect
 from wallet_actions_storage.postgres.settings import Settings
@@ -85,9 +85,9 @@ class Readers:
                         return ()
                     return await session.read(script, *values, timeout_s=timeout_s)
             except LostError as lost:
-                failure = StoreUnavailableError(
-                    f"the database {self._settings.name} cannot be reached ({lost}); try again"
-                )
+                failure = self._unavailable(lost)
+                if is_not_kept(lost):
+                    break
             except asyncpg.PostgresError as error:
                 failure = (unit_error if is_unit_fault(error) else self._unavailable)(error)
                 break
@@ -103,7 +103,7 @@ class Readers:
     @asynccontextmanager
     async def _session(self, deadline: float) -> AsyncIterator[Session]:
         if self._is_closed:
-            raise self._unavailable(LostError("closed"))
+            raise StoreUnavailableError(f"the database {self._settings.name} is not open")
         session = self._free.popleft() if self._free else None
         if session is None or not session.is_open:
             left = max(0.1, deadline - asyncio.get_running_loop().time())

@@ -25,7 +25,14 @@ from wallet_actions.errors import StoreError, StoreUnavailableError, UsageError
 from wallet_actions_storage.postgres.batch import ApartError, Attempt, Unit, in_order
 from wallet_actions_storage.postgres.blockers import end_blockers
 from wallet_actions_storage.postgres.embedding import Transaction, open_transactions
-from wallet_actions_storage.postgres.failures import LostError, is_locked_out, is_unit_fault, unavailable, unit_error
+from wallet_actions_storage.postgres.failures import (
+    LostError,
+    is_locked_out,
+    is_not_kept,
+    is_unit_fault,
+    unavailable,
+    unit_error,
+)
 from wallet_actions_storage.postgres.session import BRIEF_S, LOCKS_S, Session, connect
 from wallet_actions_storage.postgres.settings import Settings
 from wallet_actions_storage.postgres.sql import Sql
@@ -219,10 +226,11 @@ class Writer:
                     attempt = Attempt(units, self._sql, self._writer, self._slot, token, self._known, locks_s=locks_s)
                     await attempt.run(session, deadline)
                     self._known = attempt.known
-            except LostError:
+            except LostError as lost:
                 self._drop()
-                if self._loop.time() >= deadline:
-                    raise StoreUnavailableError(f"the database {self._name} went away; try again") from None
+                is_hopeless = is_not_kept(lost) and (attempt is None or not attempt.is_committed)
+                if is_hopeless or self._loop.time() >= deadline:
+                    raise unavailable(lost, self._name) from None
                 continue
             if attempt.outcome.wakes:
                 self._on_wake()
@@ -288,9 +296,7 @@ class Writer:
             except LostError as lost:
                 self._drop()
                 if self._loop.time() + pause_s >= deadline:
-                    raise StoreUnavailableError(
-                        f"the database {self._name} cannot be reached ({lost}); try again"
-                    ) from None
+                    raise unavailable(lost, self._name) from None
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
             else:
