@@ -17,7 +17,7 @@ from wallet_actions.checkpoint import Checkpoint, Status
 from wallet_actions.coins import ActionKey
 from wallet_actions.fleet import LONGEST_LEASE, Claim, Limit
 from wallet_actions_storage.postgres.failures import LostError
-from wallet_actions_storage.postgres.finding import MOST_LANES, TAKE_DUE, TAKE_HEADS
+from wallet_actions_storage.postgres.finding import MOST_LANES, TAKE_DUE, TAKE_HEADS, TAKE_LONGEST
 from wallet_actions_storage.postgres.program import Note, Program, Row, Told
 from wallet_actions_storage.postgres.rows import ACTION_COLUMNS, from_micros, to_action, to_micros
 from wallet_actions_storage.postgres.sql import Sql
@@ -42,7 +42,7 @@ _HELD = (
 _SPEND = "UPDATE {schema}.wa_spent SET since = $2 WHERE kind = $1"
 _COLUMNS = ACTION_COLUMNS.split(", ")
 _ROW, _KIND, _TENANT, _TURN = *map(_COLUMNS.index, ("row", "kind", "tenant")), len(_COLUMNS)
-_HEADS = 2
+_DUE, _HEADS = _TURN + 2, 2
 _BY_NAME = frozenset({Status.RUNNING, Status.PARKED, Status.STUCK, Status.QUARANTINED})
 
 
@@ -70,11 +70,13 @@ class Taken(NamedTuple):
 
     Attributes:
         after: the lane that has had its turn last.
+        is_quiet: whether there are more lanes than are walked, and there was room for all that was due.
         rest: what may still be taken by `claim_rest`; None where all was looked at.
     """
 
     rows: list[Checkpoint]
     after: Lane
+    is_quiet: bool = False
     rest: Rest | None = None
 
 
@@ -100,14 +102,17 @@ def claim(claim: Claim, after: Lane, sql: Sql) -> Program[Taken]:
     return search.answer(None)
 
 
-def claim_at_once(claim: Claim, after: Lane, sql: Sql, gate: Gate) -> Program[Taken]:
+def claim_at_once(claim: Claim, last: Taken, sql: Sql, gate: Gate) -> Program[Taken]:
     """The same for what is due where there are no limits: one statement, which is a transaction by itself.
+
+    Args:
+        last: what the claim before it came to.
 
     Raises:
         LostError: the token is another one; nothing was taken.
     """
-    search = _Search(claim, after, sql)
-    rest = yield from search.take_due(gate)
+    search = _Search(claim, last.after, sql)
+    rest = yield from search.take_due(gate, has_turns=not last.is_quiet)
     return search.answer(rest)
 
 
@@ -151,10 +156,12 @@ class _Search:
     Attributes:
         taken: the rows of what was taken.
         after: the lane that has had its turn last.
+        is_quiet: see `Taken`.
     """
 
     def __init__(self, claim: Claim, after: Lane, sql: Sql) -> None:
         self.taken: list[Row] = []
+        self.is_quiet = False
         self.after = after
         self._claim = claim
         self._schema = sql.schema
@@ -192,7 +199,7 @@ class _Search:
 
     def answer(self, rest: Rest | None) -> Taken:
         """What it came to."""
-        return Taken(list(map(to_action, self.taken)), self.after, rest)
+        return Taken(list(map(to_action, self.taken)), self.after, self.is_quiet, rest)
 
     def spend(self) -> Program[None]:
         """Note what was taken."""
@@ -279,11 +286,12 @@ class _Search:
     def _is_live(self, until: int | None) -> bool:
         return until is not None and self._at < until <= self._longest
 
-    def take_due(self, gate: Gate | None = None) -> Program[Rest | None]:
+    def take_due(self, gate: Gate | None = None, *, has_turns: bool = True) -> Program[Rest | None]:
         """Take what is due.
 
         Args:
             gate: where it is to be a transaction by itself.
+            has_turns: else just what has been due longest.
 
         Returns:
             What may still be taken.
@@ -298,9 +306,10 @@ class _Search:
             *(kinds, list(self._known.values()), self._at, self._longest, self._claim.owner, self._claim.limit),
             *(*columns, self._until, *limits, *(gate or (None, None, None))),
         )
-        lanes, latest, chosen = list[_Seen](), self._at, 0
+        query = TAKE_DUE if has_turns else TAKE_LONGEST
+        lanes, latest, chosen, longest = list[_Seen](), self._at, 0, 0
         served, is_through = set[Lane](), False
-        for row in (yield Told(TAKE_DUE.format(schema=self._schema), values)):
+        for row in (yield Told(query.format(schema=self._schema), values)):
             turn = row[_TURN]
             if row[_ROW] is not None:
                 self._add(row, is_late=turn == 0)
@@ -308,7 +317,7 @@ class _Search:
                     served.add(Lane(row[_KIND], row[_TENANT]))
                 is_through = is_through or turn > _HEADS
             elif row[_KIND] is None:
-                chosen = turn
+                chosen, longest = turn, row[_DUE]
             else:
                 place, due, asked, seen, latest = row[_TURN + 1 :]
                 lanes.append(_Seen(place, Lane(row[_KIND], row[_TENANT]), due, asked, seen))
@@ -316,6 +325,8 @@ class _Search:
             raise LostError("shut out")
         if self.taken:
             yield Note(has_written=True)
+        is_many = len(lanes) > MOST_LANES if has_turns else bool(self.taken)
+        self.is_quiet = is_many and longest + self._counts.total() - self._added.total() <= self._claim.limit
         reached = None if self._room or is_through else served
         turns = self._note_turns(lanes, latest, reached)
         return Rest(turns, latest) if turns and self._room else None

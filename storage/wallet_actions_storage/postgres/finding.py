@@ -6,12 +6,17 @@ seek for each, however much is in it, locks the first of those that have somethi
 locked as much as there is room for: first what has lapsed, then, where there are more lanes than it walks, what has
 been due longest for half of the rest, then the first of each lane, then whatever else has been due longest.
 
+Where there are more lanes than it walks, and there was room for all that was due the last time, no turns have to be
+taken: a shorter statement takes what has been due longest, and tells whether there was room again.
+
 To plan it takes as long as to run it. So the parameters are hidden from the planner in `given`: a plan for these very
 values seems no better to it than one for all values, which it makes once a connection, whatever its settings are. And
 whatever may be many has a limit that it sees, or it would take the statement for a long one, worth compiling.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from wallet_actions_storage.postgres.rows import ACTION_COLUMNS
 
@@ -108,12 +113,12 @@ _FOUND = {
     "parked": _first(
         f"{_OPEN} a.status = 'parked' AND a.ended_at IS NULL AND a.wake_at <= {_NOW} AND {_IF_CUT}",
         "a.wake_at, a.row",
-        _MOST,
+        f"{_MOST} + 1",
     ),
     "running": _first(
         f"{_OPEN} a.status = 'running' AND a.status <> 'parked' AND a.ended_at IS NULL AND {_IF_CUT}",
         "a.row",
-        _MOST,
+        f"{_MOST} + 1",
     ),
 }
 _CHOSEN = {
@@ -150,19 +155,27 @@ _TAKEN = {
         " FROM chosen WHERE a.kind = chosen.kind AND a.id = chosen.id"
         f" AND ({_WRITER} IS NULL OR EXISTS (SELECT FROM gate)) RETURNING {_columns('a')}, chosen.turn"
     ),
-    "seen": "SELECT kind, tenant, count AS asked, count(id) AS seen FROM heads GROUP BY kind, tenant, count",
 }
-_PARTS = {**_FOUND, **_CHOSEN, **_TAKEN}
+_SEEN = "SELECT kind, tenant, count AS asked, count(id) AS seen FROM heads GROUP BY kind, tenant, count"
 
-TAKE_DUE = (
-    f"WITH given AS MATERIALIZED ({_GIVEN}),"
-    f" {', '.join(f'{name} AS ({query})' for name, query in _PARTS.items())}"
-    " SELECT taken.*, NULL::bigint AS place, NULL::bigint AS due, NULL::bigint AS asked, NULL::bigint AS seen,"
-    " NULL::bigint AS latest FROM taken UNION ALL"
-    f" SELECT {_lane_columns()}, NULL, place, due, asked, seen, latest FROM clock, walked"
-    " LEFT JOIN seen ON seen.kind = walked.kind AND seen.tenant = walked.tenant"
-    f" UNION ALL SELECT {', '.join('NULL' for _ in ACTION_COLUMNS.split(', '))}, count(*), NULL, NULL, NULL, NULL, NULL"
-    " FROM chosen"
+
+def _with(parts: Mapping[str, str], answer: str) -> str:
+    """A statement that answers what was taken, and more; see `TAKE_DUE`."""
+    named = ", ".join(f"{name} AS ({query})" for name, query in parts.items())
+    none = ", ".join("NULL" for _ in ACTION_COLUMNS.split(", "))
+    return (
+        f"WITH given AS MATERIALIZED ({_GIVEN}), {named}"
+        " SELECT taken.*, NULL::bigint AS place, NULL::bigint AS due, NULL::bigint AS asked, NULL::bigint AS seen,"
+        f" NULL::bigint AS latest FROM taken{answer}"
+        f" UNION ALL SELECT {none}, (SELECT count(*) FROM chosen), NULL, (SELECT count(*) FROM longest),"
+        " NULL, NULL, NULL"
+    )
+
+
+TAKE_DUE = _with(
+    {**_FOUND, **_CHOSEN, **_TAKEN, "seen": _SEEN},
+    f" UNION ALL SELECT {_lane_columns()}, NULL, place, due, asked, seen, latest FROM clock, walked"
+    " LEFT JOIN seen ON seen.kind = walked.kind AND seen.tenant = walked.tenant",
 )
 """Takes what one claim may take.
 
@@ -174,9 +187,27 @@ the writer, its token, which it has to have, and the next one (else NULL).
 Answers rows of `ACTION_COLUMNS` and six more, of three sorts. What was taken, and its turn: 0 for what had lapsed, 1
 for what has been due longest, 2 for the first of a lane, 3 for what has been due longest after that. Each lane that was
 walked, without a row: its kind and tenant; the place of its stretch; when its first is due; how many were asked for and
-were there, where it was its turn; and the time until which what runs is due. And, without a kind, how many were to be
-taken: all of them were, or none, where the writer's token was another one.
+were there, where it was its turn; and the time until which what runs is due. And, without a kind, as a turn how many
+were to be taken: all of them were, or none, where the writer's token was another one; and as a due time how many of
+what has been due longest there were, none where all lanes were walked.
 """
+
+TAKE_LONGEST = _with(
+    {
+        **{name: query for name, query in _FOUND.items() if name in ("known", "late", "strange", "endless")},
+        "cut": "SELECT 1 AS is_cut",
+        "parked": _FOUND["parked"],
+        "running": _FOUND["running"],
+        **{name: query for name, query in _CHOSEN.items() if name in ("lapsed", "longest")},
+        "chosen": (
+            "SELECT * FROM (SELECT kind, id, 0 AS turn, 0 AS nth FROM lapsed"
+            f" UNION ALL SELECT kind, id, 3, nth FROM longest) AS either ORDER BY turn, nth LIMIT {_MOST}"
+        ),
+        **_TAKEN,
+    },
+    "",
+)
+"""The same without turns and limits, of what has been due longest. Parameters and answers are those of `TAKE_DUE`."""
 
 TAKE_HEADS = (
     "WITH heads AS (SELECT head.kind, head.id FROM (SELECT lanes.*, $3::bigint AS now, $4::bigint AS latest"

@@ -79,7 +79,7 @@ class PostgresStore:
             )
         )
         self._database: Database | None = None
-        self._after = claims.Lane("", "")
+        self._claimed = claims.Taken([], claims.Lane("", ""))
 
     @classmethod
     def from_url(cls, url: str) -> Self:
@@ -258,17 +258,17 @@ class PostgresStore:
 
     async def claim(self, claim: Claim) -> Sequence[Checkpoint]:
         """See `SharedStore`. What others are just claiming is passed over."""
-        after, alone = self._after, None
+        last, alone = self._claimed, None
         if claims.is_at_once(claim):
-            alone = Alone(partial(claims.claim_at_once, claim, after), partial(claims.claimed, claim, after))
-        taken: claims.Taken = await self._submit(lambda sql, _: claims.claim(claim, after, sql), alone=alone)
-        rows, rest, self._after = taken.rows, taken.rest, taken.after
+            alone = Alone(partial(claims.claim_at_once, claim, last), partial(claims.claimed, claim, last.after))
+        taken: claims.Taken = await self._submit(lambda sql, _: claims.claim(claim, last.after, sql), alone=alone)
+        rows, rest, self._claimed = taken.rows, taken.rest, taken._replace(rows=[])
         if rest is not None:
             try:
                 more = await self._command(partial(claims.claim_rest, claim, taken, rest))
             except StoreUnavailableError:
                 return rows  # these are ours, whatever became of the others
-            rows, self._after = [*rows, *more.rows], more.after
+            rows, self._claimed = [*rows, *more.rows], more._replace(rows=[])
         return rows
 
     async def renew(self, worker: Worker, *, at: datetime, lease: timedelta) -> frozenset[ActionKey]:

@@ -12,6 +12,7 @@ import pytest
 from wallet_actions.checkpoint import Status
 from wallet_actions.errors import UsageError
 from wallet_actions.fleet import LONGEST_LEASE, REMEMBERED, Claim, Limit, SharedStore, Worker
+from wallet_actions.store import NewAction
 from wallet_actions.testing.contract.base import (
     KIND,
     T0,
@@ -78,6 +79,25 @@ class TurnContract(FleetHooks):
         for _ in range(30):
             seen.update(row.tenant for row in await fleet.claim(asks(ONE, limit=20)))
         assert len(seen) == 300
+
+    async def test_a_rush_after_a_quiet_time_holds_up_nobody_for_long(self, fleet: SharedStore) -> None:
+        """While there is room for all that is due nobody needs turns; from the first full claim on there are some."""
+
+        def due(tenant: str, name: str, seconds: int) -> NewAction:
+            return of(tenant, new(name, status=Status.PARKED, wake_at=at(seconds)))
+
+        idle = (due(f"t{tenant:03}", f"idle-{tenant}", 10_000) for tenant in range(100))
+        await asyncio.gather(*map(fleet.create, idle))
+        for second in range(6):
+            await asyncio.gather(*(fleet.create(due(f"t{n:03}", f"{second}-{n}", second)) for n in range(20 * second)))
+            taken = await fleet.claim(asks(ONE, at(second), limit=100))
+            assert len(taken) == 20 * second
+        await asyncio.gather(*(fleet.create(due("t050", f"rush-{n}", 6)) for n in range(500)))
+        await asyncio.gather(*(fleet.create(due("t099", f"late-{n}", 7)) for n in range(3)))
+        seen = Counter[str]()
+        for _ in range(8):
+            seen.update(row.tenant for row in await fleet.claim(asks(ONE, at(8), limit=20)))
+        assert seen["t099"] == 3
 
     async def test_a_claim_is_filled(self, fleet: SharedStore) -> None:
         """However few of each there are, and whatever else is parked."""
