@@ -26,7 +26,7 @@ from wallet_actions.testing.tcp import Cut, Reset, Sender, Swallow, TcpFaultProx
 from wallet_actions_storage.postgres import PostgresStore
 from wallet_actions_storage.postgres.actions import WriteValues
 from wallet_actions_storage.postgres.batch import Attempt, Unit
-from wallet_actions_storage.postgres.claims import Gate, Lane, claim_at_once
+from wallet_actions_storage.postgres.claims import Gate, Lane, Taken, claim_at_once
 from wallet_actions_storage.postgres.failures import LostError
 from wallet_actions_storage.postgres.session import Outcome
 
@@ -207,7 +207,7 @@ async def test_a_claim_that_comes_late_is_shut_out(place: Place) -> None:
         wish = Claim("one", datetime.now(UTC), LONGEST_LEASE, {"pay": 1})
         gate = Gate(database.writer._writer, 1, 2)
         with pytest.raises(LostError):
-            await old.run(claim_at_once(wish, Lane("", ""), database.sql, gate), Outcome())
+            await old.run(claim_at_once(wish, Taken([], Lane("", "")), database.sql, gate), Outcome())
         await old.close()
         assert [row.owner for row in await store.list_actions()] == [None, None]
 
