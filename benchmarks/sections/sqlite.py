@@ -26,11 +26,12 @@ def measure(plan: Plan) -> Iterator[Row]:
     for flush_ms in plan.ground.flushes_ms:
         for at_once in BATCHES:
             yield from _against_raw(plan, flush_ms, at_once)
-    if plan.peers is None:
+    if plan.peers is None or plan.is_quick:
         return
     for flush_ms in plan.ground.flushes_ms:
         for at_once in PEER_BATCHES:
-            yield from _against_dbos(plan, flush_ms, at_once)
+            sides = [_side(OURS, flush_ms, at_once, "history"), *_dbos(plan, flush_ms, at_once)]
+            yield from _against_dbos(plan.in_turns(f"{_at(flush_ms, at_once)}, peers", sides), flush_ms, at_once)
         yield from _procrastinate(plan, flush_ms)
 
 
@@ -51,7 +52,9 @@ def _against_raw(plan: Plan, flush_ms: float, at_once: int) -> Iterator[Row]:
         return
     title = _at(flush_ms, at_once)
     sides = [_side(name, flush_ms, at_once, "history") for name in (OURS, RAW)]
-    if not plan.is_quick:
+    if plan.is_quick:
+        sides += _dbos(plan, flush_ms, at_once)  # in the same turns
+    else:
         sides += [_side(f"{name}, no history", flush_ms, at_once, "no-history") for name in (OURS, RAW)]
         sides.append(_side(BARE, flush_ms, at_once, "bare"))
     found = plan.in_turns(title, sides)
@@ -70,6 +73,8 @@ def _against_raw(plan: Plan, flush_ms: float, at_once: int) -> Iterator[Row]:
     if at_once == 100 and flush_ms:
         goal_ms = P99_FLUSHES * flush_ms + P99_MS
         yield table.at_most(f"{title}: p99 of a transition, ms", found.spread(OURS, "p99_ms"), goal_ms, "{:.1f}")
+    if plan.is_quick:
+        yield from _against_dbos(found, flush_ms, at_once)
 
 
 def _share(topic: str, found: Rounds, ours: str, raw: str, goal: float | None) -> Row:
@@ -77,17 +82,24 @@ def _share(topic: str, found: Rounds, ours: str, raw: str, goal: float | None) -
     return table.told(topic, share, "{:.2f}") if goal is None else table.at_least(topic, share, goal)
 
 
-def _against_dbos(plan: Plan, flush_ms: float, at_once: int) -> Iterator[Row]:
+def _dbos(plan: Plan, flush_ms: float, at_once: int) -> list[Side]:
+    if plan.peers is None:
+        return []
+    variants = {DBOS_WAL: "wal"} if plan.is_quick else {DBOS_WAL: "wal", DBOS: "installed"}
+    return [
+        Side(
+            name,
+            "benchmarks.peers.dbos_side",
+            {"at_once": at_once, "batches": PEER_BATCHES[at_once], "variant": variant},
+            flush_ms,
+            plan.peers,
+        )
+        for name, variant in variants.items()
+    ]
+
+
+def _against_dbos(found: Rounds, flush_ms: float, at_once: int) -> Iterator[Row]:
     title = f"{_at(flush_ms, at_once)}, peers"
-
-    def peer(name: str, variant: str) -> Side:
-        arguments = {"at_once": at_once, "batches": PEER_BATCHES[at_once], "variant": variant}
-        return Side(name, "benchmarks.peers.dbos_side", arguments, flush_ms, plan.peers)
-
-    sides = [_side(OURS, flush_ms, at_once, "history"), peer(DBOS_WAL, "wal")]
-    if not plan.is_quick:
-        sides.append(peer(DBOS, "installed"))
-    found = plan.in_turns(title, sides)
     if OURS not in found:
         return
     for name in (DBOS_WAL, DBOS):
