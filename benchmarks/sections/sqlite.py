@@ -11,6 +11,7 @@ from benchmarks.sections import Plan
 from benchmarks.table import Row
 
 BATCHES = {1: 150, 10: 60, 100: 20, 1000: 4}
+QUICK_BATCHES = BATCHES | {1: 75}
 PEER_BATCHES = {1: 8, 100: 1}
 SHARE_OF_RAW = {(0.1, 1): 0.6, (1.0, 1): 0.85, (0.1, 100): 0.35, (1.0, 100): 0.45}
 TIMES_DBOS = {(0.1, 1): 5.0, (1.0, 1): 2.5, (0.1, 100): 80.0, (1.0, 100): 60.0}
@@ -40,9 +41,10 @@ def _at(flush_ms: float, at_once: int) -> str:
     return f"{flush}, {at_once:,} at once"
 
 
-def _side(name: str, flush_ms: float, at_once: int, variant: str) -> Side:
+def _side(name: str, flush_ms: float, at_once: int, variant: str, *, is_quick: bool = False) -> Side:
     module = "benchmarks.sides.ours" if name.startswith(OURS) else "benchmarks.sides.raw"
-    arguments = {"at_once": at_once, "batches": BATCHES[at_once], "variant": variant}
+    batches = (QUICK_BATCHES if is_quick else BATCHES)[at_once]
+    arguments = {"at_once": at_once, "batches": batches, "variant": variant}
     return Side(name, module, arguments, flush_ms)
 
 
@@ -51,7 +53,7 @@ def _against_raw(plan: Plan, flush_ms: float, at_once: int) -> Iterator[Row]:
     if plan.is_quick and goal is None:
         return
     title = _at(flush_ms, at_once)
-    sides = [_side(name, flush_ms, at_once, "history") for name in (OURS, RAW)]
+    sides = [_side(name, flush_ms, at_once, "history", is_quick=plan.is_quick) for name in (OURS, RAW)]
     if plan.is_quick:
         sides += _dbos(plan, flush_ms, at_once)  # in the same turns
     else:
