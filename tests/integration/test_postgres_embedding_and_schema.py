@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import traceback
 from asyncio import Event, gather, wait_for
 from datetime import timedelta
@@ -53,6 +54,32 @@ async def test_ten_stores_open_at_once(postgres_server: PostgresServer, schema: 
         await gather(*(store.__aexit__(None, None, None) for store in stores))
     rows = await query(postgres_server.url, f"SELECT version FROM {schema}.wa_migrations")
     assert [row[0] for row in rows] == [migration.version for migration in load_migrations()]
+
+
+async def test_a_schema_of_an_earlier_release_is_brought_up_to_date(
+    postgres_server: PostgresServer, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L-B4: with what is in it; afterwards it is as a new one."""
+    indexes = "SELECT replace(indexdef, $1, '') FROM pg_indexes WHERE schemaname = $1 ORDER BY indexname"
+    with monkeypatch.context() as earlier:
+        earlier.setattr("wallet_actions_storage.postgres.database.load_migrations", lambda: load_migrations()[:1])
+        async with PostgresStore(postgres_server.url, schema=schema) as store:
+            await store.create(new("a"))
+            assert [row.id for row in await store.claim(Claim("one", at(0), timedelta(minutes=1), {KIND: 1}))] == ["a"]
+    before = await query(postgres_server.url, indexes, schema)
+    async with PostgresStore(postgres_server.url, schema=schema) as store:
+        assert [(row.id, row.owner) for row in await store.list_actions()] == [("a", "one")]
+    async with PostgresStore(postgres_server.url, schema=f"{schema}_new"):
+        pass
+    after = await query(postgres_server.url, indexes, schema)
+    assert after == await query(postgres_server.url, indexes, f"{schema}_new")
+    assert after != before
+
+
+def test_a_migration_that_others_have_run_stays_as_it_was() -> None:
+    """L-B4: what was run once is not run again, so a change to it would reach new databases alone."""
+    digest = hashlib.sha256(load_migrations()[0].sql.encode()).hexdigest()
+    assert digest == "810a8c19012cb13001eb5ee003b3dff62832ed54806e9271b48ceb66c60c276c"
 
 
 async def test_a_newer_schema_is_refused(postgres_server: PostgresServer, schema: str) -> None:

@@ -31,18 +31,16 @@ CREATE TABLE {schema}.wa_actions (
     PRIMARY KEY (kind, id)
 ) WITH (fillfactor = 70);
 
-CREATE INDEX wa_actions_row ON {schema}.wa_actions (row) WHERE owner IS NULL;
--- What somebody owns is in one index only: it is little, is read by passing over it, and changes most often.
-CREATE INDEX wa_actions_leases ON {schema}.wa_actions (lease_until, owner) WHERE owner IS NOT NULL;
-CREATE INDEX wa_actions_wakes ON {schema}.wa_actions (wake_at, row)
-    WHERE status = 'parked' AND ended_at IS NULL AND owner IS NULL;
-CREATE INDEX wa_actions_active ON {schema}.wa_actions (status, row)
-    WHERE status <> 'parked' AND ended_at IS NULL AND owner IS NULL;
--- What nobody owns and may be claimed, in lanes that take turns; see claims.py.
+CREATE INDEX wa_actions_row ON {schema}.wa_actions (row);
+CREATE INDEX wa_actions_wakes ON {schema}.wa_actions (wake_at, row) WHERE status = 'parked' AND ended_at IS NULL;
+-- What nobody owns, in lanes that take turns; see claims.py.
 CREATE INDEX wa_actions_lanes ON {schema}.wa_actions
     (kind, tenant, (CASE status WHEN 'running' THEN created_at ELSE wake_at END), row)
     WHERE owner IS NULL AND ended_at IS NULL
     AND (status = 'running' OR (status = 'parked' AND wake_at IS NOT NULL));
+CREATE INDEX wa_actions_active ON {schema}.wa_actions (status, row) WHERE status <> 'parked' AND ended_at IS NULL;
+CREATE INDEX wa_actions_leases ON {schema}.wa_actions (lease_until) WHERE owner IS NOT NULL;
+CREATE INDEX wa_actions_owners ON {schema}.wa_actions (owner) WHERE owner IS NOT NULL;
 CREATE INDEX wa_actions_prunable ON {schema}.wa_actions (prunable_at) WHERE prunable_at IS NOT NULL;
 
 -- Only ever appended to and pruned.
