@@ -116,9 +116,9 @@ class Action(BaseModel, ABC, Generic[WalletT, PhaseT, ResultT]):
         Raises:
             pydantic.ValidationError: not a phase of this action.
         """
-        # Not all of __dict__: a cached property lives there too.
-        state = self.__dict__
-        fields = {name: state[name] for name in field_names(type(self))}
+        state, names = self.__dict__, field_names(type(self))
+        # A cached property lives there too.
+        fields = state.copy() if len(state) == len(names) else {name: state[name] for name in names}
         fields["phase"] = phase
         moved: Self = type(self).__pydantic_validator__.validate_python(fields)
         return moved

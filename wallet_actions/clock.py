@@ -60,7 +60,9 @@ class SystemClock:
     def now(self) -> datetime:
         """The wall clock, UTC; a step back of the machine's clock is not followed."""
         monotonic_s = time.monotonic()
-        self._offset_s = max(self._offset_s, time.time() - monotonic_s)
+        offset_s = time.time() - monotonic_s
+        if offset_s > self._offset_s:
+            self._offset_s = offset_s
         return datetime.fromtimestamp(monotonic_s + self._offset_s, UTC)
 
     def monotonic(self) -> float:

@@ -73,12 +73,13 @@ def is_same(one: BaseModel, other: BaseModel) -> bool:
     if type(other) is not model or model.__eq__ is not BaseModel.__eq__:
         return one == other
     old, new = one.__dict__, other.__dict__
-    is_plain = (
-        len(old) == len(new) == len(field_names(model))
-        and one.__pydantic_private__ is other.__pydantic_private__ is None
-        and one.__pydantic_extra__ is other.__pydantic_extra__ is None
+    if not len(old) == len(new) == len(field_names(model)):
+        return one == other  # a cached property lives there too
+    return (
+        old == new
+        and one.__pydantic_private__ == other.__pydantic_private__
+        and one.__pydantic_extra__ == other.__pydantic_extra__
     )
-    return old == new if is_plain else one == other
 
 
 class ResultCodec:
@@ -91,6 +92,7 @@ class ResultCodec:
 
     def __init__(self, kind: str, result_type: Any) -> None:
         self._kind = kind
+        self._is_none = result_type is None or result_type is type(None)
         self._adapter = _adapter(type(None) if result_type is None else result_type)
 
     def encode(self, result: Any, key: ActionKey | None = None) -> str:
@@ -101,6 +103,8 @@ class ResultCodec:
         Raises:
             InvariantError: it is not of the kind's result type, or cannot be stored.
         """
+        if result is None and self._is_none:
+            return "null"
         whose = self._kind if key is None else str(key)
         try:
             # Validated first: `Done` may carry anything, and what is stored has to be readable for ever.

@@ -342,28 +342,36 @@ class Executor:
         self, kind: Kind, action: Action[Any, Any, Any], checkpoint: Checkpoint, writer: StateWriter
     ) -> tuple[Decision, Checkpoint]:
         policy = kind.action_class.retry
-        for _ in range(RESERVATION_TRIES):
-            decision = await self.decide(action, checkpoint, policy)
+        tries = RESERVATION_TRIES
+        decision = await self.decide(action, checkpoint, policy)
+        while True:
             try:
-                return decision, await self._commit(kind, checkpoint, decision, writer)
-            except ReservationError as error:
-                # A coin was taken meanwhile: the same step again from the same state, but not for ever.
-                refusal: Exception = error
-            except (InvariantError, StatementError, UsageError) as error:
+                write, event = self._writing(kind, checkpoint, decision, writer)
+                save = self.store.finish if write.checkpoint.status.is_terminal else self.store.save
+                saved = await save(write)
+                return decision, self._written(write, event, decision, saved)
+            except (ReservationError, InvariantError, StatementError, UsageError) as error:
+                if tries < 0:
+                    raise  # it cannot even be stuck
                 refusal = error
-                break
-        decision = await after_error(refusal, action, self._wallet, checkpoint, policy, self.clock.now())
-        try:
-            return decision, await self._commit(kind, checkpoint, decision, writer)
-        except (ReservationError, InvariantError, StatementError, UsageError) as error:
-            decision = Decision(Stuck(error), is_failure=True, is_fault=True)
-            return decision, await self._commit(kind, checkpoint, decision, writer)
+            if isinstance(refusal, ReservationError) and tries > 1:
+                # A coin was taken meanwhile: the same step again from the same state, but not for ever.
+                tries -= 1
+                decision = await self.decide(action, checkpoint, policy)
+            elif tries > 0:
+                tries = 0
+                decision = await after_error(refusal, action, self._wallet, checkpoint, policy, self.clock.now())
+            else:
+                tries = -1
+                decision = Decision(Stuck(refusal), is_failure=True, is_fault=True)
 
     # Saving
 
-    async def _commit(self, kind: Kind, checkpoint: Checkpoint, decision: Decision, writer: StateWriter) -> Checkpoint:
+    def _writing(
+        self, kind: Kind, checkpoint: Checkpoint, decision: Decision, writer: StateWriter
+    ) -> tuple[Write, EventKind]:
         try:
-            write, event = self._to_write(kind, checkpoint, decision, self.clock.now(), writer)
+            return self._to_write(kind, checkpoint, decision, self.clock.now(), writer)
         except WalletActionError:
             raise
         except Exception as error:  # noqa: BLE001 what an action answers is other people's (L-D12)
@@ -371,10 +379,11 @@ class Executor:
                 f"{checkpoint.key}: what the step answered cannot be written ({fault(error)})",
                 rule="a step answers what can be written",
             ) from None
+
+    def _written(self, write: Write, event: EventKind, decision: Decision, saved: Saved) -> Checkpoint:
         following = write.checkpoint
-        save = self.store.finish if following.status.is_terminal else self.store.save
-        saved: Saved = await save(write)
-        self._calls.stir(following.key)
+        if self._calls.asleep:
+            self._calls.stir(following.key)
         if saved.is_cancel_requested:
             following = replace(following, cancel=CancelState.REQUESTED)
         elif write.cancel is not None:

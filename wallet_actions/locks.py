@@ -7,24 +7,23 @@ They only spare two tasks of one process the work of racing each other; what kee
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import deque
 from datetime import datetime
+from typing import Self
 
 from wallet_actions.clock import Clock
 from wallet_actions.coins import ActionKey
 
 
 class KeyLocks:
-    """A lock for each key, made when it is wanted and forgotten when it is free."""
+    """A lock for each key, fair to those who queue, and forgotten when it is free."""
 
     def __init__(self) -> None:
-        self._locks: dict[ActionKey, asyncio.Lock] = {}
-        self._interest: dict[ActionKey, int] = {}
+        self._held: dict[ActionKey, deque[asyncio.Future[None]] | None] = {}
 
     def is_held(self, key: ActionKey) -> bool:
         """Whether somebody holds the key's lock."""
-        return key in self._locks
+        return key in self._held
 
     async def acquire(self, key: ActionKey, *, wait: bool) -> bool:
         """Take the key's lock.
@@ -34,44 +33,56 @@ class KeyLocks:
         Returns:
             False where it is held and `wait` is off.
         """
-        lock = self._locks.get(key)
-        if lock is None:
-            lock = self._locks[key] = asyncio.Lock()
-            self._interest[key] = 0
-        elif not wait:
+        if key not in self._held:
+            self._held[key] = None  # most often nobody queues
+            return True
+        if not wait:
             return False
-        self._interest[key] += 1
+        queue = self._held[key]
+        if queue is None:
+            queue = self._held[key] = deque()
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        queue.append(turn)
         try:
-            await lock.acquire()
+            await turn
         except BaseException:
-            self._drop(key)
+            if turn.done() and not turn.cancelled():
+                self.release(key)  # it was handed over before this task was cancelled
             raise
         return True
 
     def release(self, key: ActionKey) -> None:
-        """Give the key's lock back to whoever queues, or forget it."""
-        self._locks[key].release()
-        self._drop(key)
-
-    def _drop(self, key: ActionKey) -> None:
-        self._interest[key] -= 1
-        if not self._interest[key]:
-            del self._interest[key], self._locks[key]
+        """Hand the key's lock to whoever queued first, or forget it."""
+        queue = self._held[key]
+        while queue:
+            turn = queue.popleft()
+            if not turn.done():  # else its task gave up
+                turn.set_result(None)
+                return
+        del self._held[key]
 
 
 class Call:
-    """A call that drives an action, whether it works or sleeps through a park.
+    """A call that drives an action, whether it works or sleeps through a park; reachable inside a `with`.
 
     Attributes:
         is_notified: whether something happened that the action may be waiting for, since the last `take_notice`.
     """
 
-    __slots__ = ("_is_asleep", "_stirred", "is_notified")
+    __slots__ = ("_calls", "_key", "_stirred", "is_notified")
 
-    def __init__(self) -> None:
+    def __init__(self, calls: Calls, key: ActionKey) -> None:
         self.is_notified = False
-        self._is_asleep = False
-        self._stirred = asyncio.Event()
+        self._calls = calls
+        self._key = key
+        self._stirred: asyncio.Event | None = None  # while it sleeps
+
+    def __enter__(self) -> Self:
+        self._calls.put(self._key, self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._calls.drop(self._key, self)
 
     def take_notice(self) -> bool:
         """Whether it was notified; from now on it is not."""
@@ -81,41 +92,49 @@ class Call:
     def notify(self) -> None:
         """Have it drive the action, due or not."""
         self.is_notified = True
-        self._stirred.set()
+        self.stir()
 
     def stir(self) -> None:
         """If it sleeps, have it look again: somebody else wrote."""
-        if self._is_asleep:
+        if self._stirred is not None:
             self._stirred.set()
 
     async def sleep(self, clock: Clock, until: datetime) -> None:
         """Wait for a time, or until it is notified or stirred."""
-        self._stirred.clear()
-        self._is_asleep = True
+        self._stirred = asyncio.Event()
+        self._calls.asleep += 1
         try:
             await clock.wait(self._stirred, until - clock.now())
         finally:
-            self._is_asleep = False
+            self._calls.asleep -= 1
+            self._stirred = None
 
 
 class Calls:
-    """The calls that drive, by action."""
+    """The calls that drive, by action.
+
+    Attributes:
+        asleep: how many of them sleep; where none does, there is nobody to stir.
+    """
 
     def __init__(self) -> None:
+        self.asleep = 0
         self._calls: dict[ActionKey, list[Call]] = {}
 
-    @contextmanager
-    def enter(self, key: ActionKey) -> Iterator[Call]:
-        """Be reachable for as long as the block lasts."""
-        call = Call()
+    def enter(self, key: ActionKey) -> Call:
+        """A new call, to be entered by `with`."""
+        return Call(self, key)
+
+    def put(self, key: ActionKey, call: Call) -> None:
+        """Have a call be reached."""
         self._calls.setdefault(key, []).append(call)
-        try:
-            yield call
-        finally:
-            calls = self._calls[key]
-            calls.remove(call)
-            if not calls:
-                del self._calls[key]
+
+    def drop(self, key: ActionKey, call: Call) -> None:
+        """Have a call be reached no more."""
+        calls = self._calls[key]
+        calls.remove(call)
+        if not calls:
+            del self._calls[key]
 
     def notify(self, key: ActionKey) -> None:
         """Notify each call for this action."""

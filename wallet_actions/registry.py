@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from contextlib import suppress
-from types import NoneType, UnionType
+from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
 from pydantic import TypeAdapter, ValidationError
@@ -19,11 +19,9 @@ from wallet_actions.checkpoint import Checkpoint
 from wallet_actions.codec import ResultCodec, canonical_json, fault, is_same
 from wallet_actions.coins import ActionKey
 from wallet_actions.errors import CheckpointDecodeError, InvariantError, UsageError
+from wallet_actions.evident import EvidentPhase
 
 AnyAction = Action[Any, Any, Any]
-
-_EVIDENT = frozenset({str, int, bool, NoneType})
-"""Types whose values are the same once they were JSON (an integer of 64 bits, a text of ASCII)."""
 
 
 class Kind:
@@ -45,7 +43,7 @@ class Kind:
         self.phases: dict[str, type[Phase]] = _phases(name, phase_type)
         self.result = ResultCodec(name, result_type)
         self._phase_adapter = TypeAdapter(phase_type) if _is_plain(action_class) else None
-        self._evident = {phase: _evident_fields(phase) for phase in self.phases.values()}
+        self._evident = {phase: EvidentPhase.of(phase) for phase in self.phases.values()}
         if type(self.schema_version) is not int or self.schema_version < 1:
             raise UsageError(f"{name}: a schema version is an integer from 1 on")
         missing = [version for version in range(1, self.schema_version) if version not in self.upgrades]
@@ -114,9 +112,8 @@ class Kind:
         phase = action.phase
         try:
             evident = self._evident.get(type(phase))
-            if evident is not None and (fields := _self_evident(phase, evident)) is not None:
-                fields["tag"] = phase.tag
-                return canonical_json(fields)
+            if evident is not None and (text := evident.encode(phase)) is not None:
+                return text
             fields = phase.model_dump(warnings=False)
             fields["tag"] = phase.tag
             text = canonical_json(fields)
@@ -250,44 +247,6 @@ def _is_plain(action_class: type[AnyAction]) -> bool:
     field = action_class.model_fields["phase"]
     is_aliased = any(one.alias is not None for one in action_class.model_fields.values())
     return not any(of_all) and not names & {"phase", "*"} and not field.metadata and not is_aliased
-
-
-def _evident_fields(phase: type[Phase]) -> dict[str, frozenset[type]] | None:
-    """The fields of a phase and their types, where each is a text, an integer or a truth value, or may be missing.
-
-    Such a phase reads back as it was by itself. None where it holds more, or an author's code has a say.
-    """
-    authors = phase.__pydantic_decorators__
-    checks = authors.model_validators.keys() - Phase.__pydantic_decorators__.model_validators.keys()
-    groups = (authors.validators, authors.root_validators, authors.field_validators, authors.field_serializers)
-    groups_of_all = (*groups, authors.model_serializers, authors.computed_fields)
-    if checks or any(groups_of_all) or phase.model_config != Phase.model_config or phase.__private_attributes__:
-        return None
-    if phase.model_dump is not Phase.model_dump or phase.model_post_init is not Phase.model_post_init:
-        return None
-    known: dict[str, frozenset[type]] = {}
-    for name, field in phase.model_fields.items():
-        types: tuple[Any, ...] = (field.annotation,)
-        if isinstance(field.annotation, UnionType):
-            types = get_args(field.annotation)
-        is_special = field.metadata or field.alias or field.validation_alias or field.exclude or field.discriminator
-        if is_special or len(set(types) - {NoneType}) != 1 or not set(types) <= _EVIDENT:
-            return None
-        known[name] = frozenset(types)
-    return known
-
-
-def _self_evident(phase: Phase, known: dict[str, frozenset[type]]) -> dict[str, Any] | None:
-    """The fields of a phase; None where a value is none of which it is evident that it reads back."""
-    fields = phase.__dict__
-    if len(fields) != len(known):
-        return None
-    for name, types in known.items():
-        value = fields[name]
-        kind = type(value)
-        if kind not in types or (kind is str and not value.isascii()) or (kind is int and value.bit_length() > 63):
-            return None
-    return fields.copy()
 
 
 def _differences(restored: AnyAction, action: AnyAction) -> list[str]:

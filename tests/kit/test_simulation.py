@@ -9,17 +9,20 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, Self
+from typing import Self
 
 import pytest
 
 from wallet_actions.checkpoint import Checkpoint
-from wallet_actions.events import Observer
+from wallet_actions.coins import ActionKey
+from wallet_actions.events import EventKind, Observer
 from wallet_actions.executor import Executor
-from wallet_actions.registry import Registry
+from wallet_actions.registry import AnyAction, Kind, Registry, StateWriter
+from wallet_actions.retry import RetryPolicy
+from wallet_actions.step import Decision
 from wallet_actions.store import Saved, Store, Write
 from wallet_actions.testing import simulate as command
 from wallet_actions.testing.fates import Lot
@@ -74,13 +77,20 @@ class TwoStepWorld(BankWorld):
 class UnfencedExecutor(Executor):
     """Planted: saves under the latest version, not under the one that it has read (L-S4)."""
 
-    async def _commit(self, *args: Any, **kwargs: Any) -> Checkpoint:
-        given = list(args)
-        (place,) = [place for place, one in enumerate(given) if isinstance(one, Checkpoint)]
-        latest = await self.store.load(given[place].key)
-        assert latest is not None
-        given[place] = replace(given[place], version=latest.version)
-        return await super()._commit(*given, **kwargs)
+    latest: Mapping[ActionKey, int] = {}
+
+    async def decide(self, action: AnyAction, checkpoint: Checkpoint, policy: RetryPolicy) -> Decision:
+        decision = await super().decide(action, checkpoint, policy)
+        found = await self.store.load(checkpoint.key)
+        assert found is not None
+        self.latest = {**self.latest, checkpoint.key: found.version}
+        return decision
+
+    def _writing(
+        self, kind: Kind, checkpoint: Checkpoint, decision: Decision, writer: StateWriter
+    ) -> tuple[Write, EventKind]:
+        latest = self.latest.get(checkpoint.key, checkpoint.version)
+        return super()._writing(kind, replace(checkpoint, version=latest), decision, writer)
 
 
 class UnfencedWorld(BankWorld):

@@ -15,6 +15,7 @@ MEMORY = "storage/wallet_actions_storage/memory/store.py"
 UNIT = "storage/wallet_actions_storage/memory/unit.py"
 ACTIONS = "storage/wallet_actions_storage/sqlite/actions.py"
 DELTA = "storage/wallet_actions_storage/sqlite/delta.py"
+PACK = "storage/wallet_actions_storage/sqlite/pack.py"
 BATCH = "storage/wallet_actions_storage/sqlite/batch.py"
 
 
@@ -108,8 +109,8 @@ _IN_THE_EXECUTOR = (
     _planted(
         "told before it is committed",
         EXECUTOR,
-        "        saved: Saved = await save(write)\n",
-        "        self.tell(event, following)\n        saved: Saved = await save(write)\n",
+        "                saved = await save(write)\n",
+        "                self.tell(event, write.checkpoint)\n                saved = await save(write)\n",
         "        self.tell(event, following)\n        self._tell_children(write.delta)\n",
         "        self._tell_children(write.delta)\n",
     ),
@@ -253,9 +254,25 @@ _IN_THE_SQLITE_STORE = (
         ACTIONS,
         "        if one.status.is_terminal:\n            yield release_all(one.key)\n",
         "        yield release_all(one.key)\n        if one.status.is_terminal:\n",
-        "        state, result = one.state, one.result\n",
-        "        execute(*release_all(one.key))\n        state, result = one.state, one.result\n",
     ),
+    _planted("released at every packed write", PACK, "        if move is Move.END:\n", "        if True:\n"),
+    _planted("an end among many frees no coins", PACK, "execute(release_statement(len(part)), ", "len("),
+    _planted("ends are counted once", PACK, "(kind, status, count))", "(kind, status, 1))"),
+    _planted("no version check among many", PACK, " AND a.version = new.column4", " AND new.column4 >= 0"),
+    _planted("many are believed to stand", PACK, ".rowcount == len(part):", ".rowcount >= 0:"),
+    _planted(
+        "two writers of one action in a pack",
+        PACK,
+        "{one.row: one for one in writes}.values()",
+        "writes",
+    ),
+    _planted(
+        "a wish to cancel is written over",
+        PACK,
+        " AND a.cancel <> 'requested'",
+        "",
+    ),
+    _planted("many may go back in time", PACK, " AND a.updated_at <= new.column5", ""),
     _planted(
         "a save forgets the wish to cancel",
         ACTIONS,

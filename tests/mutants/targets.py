@@ -38,7 +38,8 @@ TARGETS: dict[str, tuple[str, ...]] = {
     f"{ENGINE}/locks.py": ("tests/unit/test_locks.py", *_EXECUTOR, *_AROUND, *_MODEL),
     **{f"{STORES}/memory/{name}.py": _MEMORY for name in ("ordered", "store", "tables", "unit")},
     **{
-        f"{STORES}/sqlite/{name}.py": _SQLITE for name in ("actions", "batch", "commands", "delta", "session", "writer")
+        f"{STORES}/sqlite/{name}.py": _SQLITE
+        for name in ("actions", "batch", "commands", "delta", "pack", "session", "writer")
     },
 }
 

@@ -307,7 +307,7 @@ async def test_a_cancelled_driver_leaves_the_lock_free_and_the_action_as_it_was(
 
     assert (await rig.row(key)).version == 0
     assert (await rig.executor.drive(key)).outcome is Outcome.DONE
-    assert not rig.executor._locks._locks
+    assert not rig.executor._locks._held
     assert not rig.executor._calls._calls
 
 

@@ -26,8 +26,7 @@ async def test_a_free_lock_is_taken_at_once_and_forgotten_afterwards() -> None:
     locks.release(A)
 
     assert not locks.is_held(A)
-    assert not locks._locks
-    assert not locks._interest
+    assert not locks._held
 
 
 async def test_a_held_lock_is_told_and_does_not_concern_other_keys() -> None:
@@ -57,7 +56,7 @@ async def test_who_waits_gets_the_lock_in_turn() -> None:
     await asyncio.gather(*tasks)
 
     assert order == [0, 1, 2]
-    assert not locks._locks
+    assert not locks._held
 
 
 async def test_who_gives_up_waiting_leaves_the_lock_to_the_others() -> None:
@@ -74,7 +73,23 @@ async def test_who_gives_up_waiting_leaves_the_lock_to_the_others() -> None:
     assert await patient
     assert impatient.cancelled()
     locks.release(A)
-    assert not locks._interest
+    assert not locks._held
+
+
+async def test_who_is_cancelled_when_it_was_his_turn_hands_the_lock_on() -> None:
+    locks = KeyLocks()
+    await locks.acquire(A, wait=True)
+    first = asyncio.create_task(locks.acquire(A, wait=True))
+    second = asyncio.create_task(locks.acquire(A, wait=True))
+    await settle()
+
+    locks.release(A)
+    first.cancel()
+
+    assert await second
+    assert first.cancelled()
+    locks.release(A)
+    assert not locks.is_held(A)
 
 
 async def test_a_call_hears_of_what_concerns_its_action() -> None:

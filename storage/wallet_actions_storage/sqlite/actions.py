@@ -13,6 +13,7 @@ from wallet_actions.coins import ActionKey
 from wallet_actions.errors import UsageError, VersionConflictError
 from wallet_actions.store import EMPTY_DELTA, Created, NewAction, Saved, Write
 from wallet_actions_storage.sqlite.delta import apply_delta, release_all
+from wallet_actions_storage.sqlite.pack import Move
 from wallet_actions_storage.sqlite.program import Program, Query
 from wallet_actions_storage.sqlite.rows import (
     ACTION_COLUMNS,
@@ -22,7 +23,6 @@ from wallet_actions_storage.sqlite.rows import (
     to_micros_or_none,
     to_notes,
 )
-from wallet_actions_storage.sqlite.session import Session
 from wallet_actions_storage.sqlite.unit import Unit
 
 _FIND = f"SELECT {ACTION_COLUMNS} FROM wa_actions WHERE kind = ? AND id = ?"
@@ -49,13 +49,6 @@ _APPEND = (
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _LINK = "UPDATE wa_actions SET last_history = last_insert_rowid() WHERE row = ?"
-# Checks and appends at once what is most frequent: a step of an action that runs, goes on, and was left in peace.
-_ENTER = (
-    "INSERT INTO wa_history"
-    " (action, previous, version, at, event, status, phase, attempts, error_type, error_message, notes)"
-    " SELECT row, last_history, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM wa_actions WHERE row = ? AND kind = ? AND id = ?"
-    " AND version = ? AND status = 'running' AND wake_at IS NULL AND cancel <> 'requested' AND updated_at <= ?"
-)
 _COUNT_END = (
     "INSERT INTO wa_ended (kind, status, count) VALUES (?, ?, 1)"
     " ON CONFLICT (kind, status) DO UPDATE SET count = count + 1"
@@ -92,6 +85,7 @@ _MOVE = _update(*_WRITTEN, "status", "wake_at")
 _LEAVE = _update(*_WRITTEN, "status", "wake_at", owner="NULL", lease_until="NULL")
 _END = _update(*_WRITTEN, "status", "wake_at", "ended_at", "prunable_at", owner="NULL", lease_until="NULL")
 _RUNNING = (Status.RUNNING.value, None)
+_MOVES = {Status.PARKED: Move.PARK, Status.DONE: Move.END, Status.FAILED: Move.END, Status.CANCELLED: Move.END}
 
 
 class WriteUnit(Unit):
@@ -103,7 +97,7 @@ class WriteUnit(Unit):
         UsageError: the version does not follow the expected one, or a time carries no zone.
     """
 
-    __slots__ = ("_has_history", "_is_frequent", "_wake_at", "_write")
+    __slots__ = ("_has_history", "_wake_at", "_write", "is_packable", "move", "row")
 
     def __init__(self, answer: Future[Saved], write: Write, has_history: bool) -> None:
         checkpoint = write.checkpoint
@@ -113,26 +107,54 @@ class WriteUnit(Unit):
         super().__init__(answer, is_plain=is_plain, at=to_micros(checkpoint.updated_at), is_told=has_history)
         self._write = write
         self._has_history = has_history
-        self._wake_at = to_micros_or_none(checkpoint.wake_at)
-        # A step of an action that goes on: most writes are that.
-        is_going_on = checkpoint.status is Status.RUNNING and self._wake_at is None
-        self._is_frequent = is_going_on and has_history and write.cancel is None and checkpoint.row > 0
+        self.row = checkpoint.row
+        status, wake_at = checkpoint.status, checkpoint.wake_at
+        self._wake_at = None if wake_at is None else to_micros(wake_at)
+        move = Move.GO_ON if status is Status.RUNNING else _MOVES.get(status)
+        self.move = move or Move.GO_ON
+        self.is_packable = (
+            move is not None
+            and (wake_at is None or move is Move.PARK)
+            and is_plain
+            and has_history
+            and checkpoint.row > 0
+            and checkpoint.error is None
+            and (checkpoint.result is None or move is Move.END)
+            and write.cancel is None
+            and not write.notes
+        )
 
-    def write(self, session: Session) -> Saved:
-        """As its program, with a statement less where all is as it most often is."""
-        if not self._is_frequent:
-            return session.run(self.start())
-        write, at, execute = self._write, self.at, session.execute
+    @property
+    def holder(self) -> tuple[str, str]:
+        """The action, as a coin names it."""
+        return self._write.checkpoint.id, self._write.checkpoint.kind
+
+    @property
+    def status(self) -> str:
+        """The action's new one, as it is stored."""
+        return self._write.checkpoint.status.value
+
+    def entry(self, row: int | None) -> tuple[Any, ...]:
+        """See `pack.enter_statement`."""
+        write = self._write
         one = write.checkpoint
-        row, version, phase, attempts, error = one.row, one.version, one.phase, one.attempts, one.error
-        error_type, message = (None, None) if error is None else (error.type, error.message)
-        entry = (version, at, write.event, "running", phase, attempts, error_type, message, to_notes(write.notes))
-        if execute(_ENTER, (*entry, row, one.kind, one.id, write.expected_version, at)).rowcount != 1:
-            return session.run(self.start())
-        state, result = one.state, one.result
-        written = (version, one.schema_version, state, phase, attempts, one.faults, error_type, message, result)
-        execute(_GO_ON[True], (*written, at, row))
-        return Saved(version, False)
+        status = one.status.value
+        head = (one.row, one.kind, one.id, write.expected_version, self.at)
+        return (*head, write.event, status, one.phase, one.attempts, row)
+
+    def written(self, row: int) -> tuple[Any, ...]:
+        """See `pack.update_statement`."""
+        one, at = self._write.checkpoint, self.at
+        state = (one.row, one.version, one.schema_version, one.state, one.phase, one.attempts, one.faults, at, row)
+        if self.move is Move.GO_ON:
+            return state
+        if self.move is Move.PARK:
+            return (*state, one.status.value, self._wake_at)
+        return (*state, one.status.value, one.result, at, at)
+
+    def note_written(self) -> None:
+        """Take note that a pack wrote it."""
+        self.result = Saved(self._write.checkpoint.version, False)
 
     def start(self) -> Program[Saved]:
         """Write it.

@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Sequence
 
 from wallet_actions.errors import StoreUnavailableError, WalletActionError
-from wallet_actions_storage.sqlite.actions import stamp
+from wallet_actions_storage.sqlite import pack
+from wallet_actions_storage.sqlite.actions import WriteUnit, stamp
 from wallet_actions_storage.sqlite.failures import is_busy, is_fault, statement_error, unavailable, unit_error
 from wallet_actions_storage.sqlite.guard import CommitLock
 from wallet_actions_storage.sqlite.session import Session, TransactionLostError
@@ -96,11 +97,14 @@ class BatchWriter:
         session.begin()
         try:
             latest, is_told = 0, True
+            packed = frozenset() if is_careful else self._pack(units)
             for unit in units:
                 unit.error = None
                 try:
-                    if unit.is_plain and not is_careful:
-                        unit.result = unit.write(session)
+                    if unit in packed:
+                        pass  # it is written
+                    elif unit.is_plain and not is_careful:
+                        unit.result = session.run(unit.start())
                     else:
                         unit.result = session.run_guarded(unit.start())
                     if unit.at > latest:
@@ -125,6 +129,20 @@ class BatchWriter:
         finally:
             session.roll_back()
         return None
+
+    def _pack(self, units: Sequence[Unit]) -> frozenset[Unit]:
+        """Write together what can be, before all others: none has an answer yet, so none comes before another.
+
+        Returns:
+            What is written; whatever else there is has to be written by itself, and refused maybe.
+        """
+        steps = [unit for unit in units if isinstance(unit, WriteUnit) and unit.is_packable]
+        if not steps:
+            return frozenset()
+        packed = pack.write(self._session, steps)
+        for unit in packed:
+            unit.note_written()
+        return frozenset(packed)
 
     def _fail(self, units: Sequence[Unit], error: Exception) -> None:
         if not isinstance(error, StoreUnavailableError | sqlite3.Error):

@@ -213,6 +213,7 @@ class Database:
                 f"wal_autocheckpoint = {_CHECKPOINT_PAGES}",
                 f"journal_size_limit = {_LARGEST_IDLE_WAL}",
                 "foreign_keys = ON",
+                "temp_store = MEMORY",
                 "trusted_schema = OFF",
             ):
                 connection.execute(f"PRAGMA {pragma}").fetchall()

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 from wallet_actions_storage.sqlite.program import Program
-from wallet_actions_storage.sqlite.session import Session
 
 
 class Unit(ABC):
@@ -36,10 +35,6 @@ class Unit(ABC):
     @abstractmethod
     def start(self) -> Program[Any]:
         """Make the program that writes it, anew for each try."""
-
-    def write(self, session: Session) -> Any:
-        """Write it, unguarded: what it has written stands where it raises."""
-        return session.run(self.start())
 
     def resolve(self) -> None:
         """Tell the caller, in the event loop."""

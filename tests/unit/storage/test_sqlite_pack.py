@@ -1,0 +1,268 @@
+"""Many writes by few statements: as each would have been by itself (L-S2, L-S4), and dearer for nobody."""
+
+from __future__ import annotations
+
+import random
+from asyncio import create_task, gather, sleep
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+
+from tests.unit.storage.sqlite_kit import at, coin, count_commits, in_writer, key, new, plain, rows_of
+from wallet_actions.checkpoint import CancelState, Checkpoint, ErrorRecord, Status
+from wallet_actions.errors import UsageError, VersionConflictError
+from wallet_actions.store import Delta, Saved, Store, Write
+from wallet_actions_storage import SQLiteStore
+from wallet_actions_storage.memory import MemoryStore
+from wallet_actions_storage.sqlite import pack
+from wallet_actions_storage.sqlite.pack import Move
+
+pytestmark = pytest.mark.anyio
+
+MANY = 140
+PATIENCE_S = 30.0
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SQLiteStore]:
+    async with SQLiteStore(tmp_path / "w.db", busy_timeout=timedelta(seconds=0.05)) as store:
+        yield store
+
+
+async def together(store: SQLiteStore, writes: Sequence[Write]) -> list[Any]:
+    """Save all in one batch: nothing is written before everything waits."""
+    go_on = Event()
+    held = create_task(in_writer(store, lambda _: go_on.wait(PATIENCE_S)))
+    saves = [create_task(_save(store, write)) for write in writes]
+    await sleep(0)
+    go_on.set()
+    await held
+    return await gather(*saves, return_exceptions=True)
+
+
+async def one_by_one(store: Store, writes: Sequence[Write]) -> list[Any]:
+    return [(await gather(_save(store, write), return_exceptions=True))[0] for write in writes]
+
+
+async def _save(store: Store, write: Write) -> Saved:
+    return await (store.finish if write.checkpoint.status.is_terminal else store.save)(write)
+
+
+async def follow(store: Store, id: str, **changes: Any) -> Write:
+    """The next write of an action as it stands."""
+    found = await store.load(key(id))
+    assert found is not None
+    following = replace(found, version=found.version + 1, **changes)
+    return Write(found.version, following, "next")
+
+
+async def started(store: Store, count: int) -> None:
+    for n in range(count):
+        await store.create(new(f"{n}", Delta(add=(coin(f"c{n}"),), reserve=(f"c{n}",))))
+
+
+async def everything(store: Store, count: int) -> list[Any]:
+    """All that a store tells, in a form that does not depend on where it keeps its rows."""
+    rows = [replace(row, row=0) for row in await store.list_actions(limit=10_000)]
+    past = [await store.history(key(f"{n}")) for n in range(count)]
+    coins = await store.coins(limit=10_000)
+    return [sorted(rows, key=lambda row: row.id), past, coins, await store.count_actions()]
+
+
+def drawn(chance: random.Random, found: Checkpoint, time: float) -> Write:
+    """Some write of an action, as a driver makes it, or one that comes late."""
+    version = max(1, found.version + chance.choice((1, 1, 1, 1, 1, 1, 0, 2)))
+    status = chance.choice((Status.RUNNING,) * 4 + (Status.PARKED, Status.PARKED, Status.DONE, Status.FAILED))
+    following = replace(
+        found,
+        version=version,
+        status=status,
+        state=f'{{"n":{chance.randrange(9)}}}',
+        phase=chance.choice(("unpaid", "paid")),
+        updated_at=at(time + chance.choice((0, 0, 0, -50))),
+        wake_at=at(time + 9) if status is Status.PARKED and chance.random() < 0.7 else None,
+        attempts=chance.choice((0, 0, 3)),
+        faults=chance.choice((0, 0, 2)),
+        error=ErrorRecord("TransientError", "no answer") if chance.random() < 0.15 else None,
+        result='"r"' if status is Status.DONE else None,
+    )
+    notes = ("a note",) if chance.random() < 0.1 else ()
+    cancel = CancelState.ACCEPTED if chance.random() < 0.05 else None
+    return Write(version - 1, following, chance.choice(("next", "park", "done")), notes, cancel=cancel)
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_many_together_are_written_as_one_by_one(tmp_path: Path, seed: int) -> None:
+    """G3: the same answers, rows, history, coins and counts as in the store that writes each by itself."""
+    chance = random.Random(seed)
+    async with SQLiteStore(tmp_path / "w.db") as packed, MemoryStore() as single:
+        await started(packed, MANY)
+        await started(single, MANY)
+        for turn in range(6):
+            for n in range(MANY):
+                if chance.random() < 0.05:
+                    asked = [await store.request_cancel(key(f"{n}"), at(100 * turn)) for store in (packed, single)]
+                    assert asked[0] == asked[1]
+            chosen = chance.sample(range(MANY), chance.randrange(1, MANY + 1))
+            writes: dict[Store, list[Write]] = {packed: [], single: []}
+            for n in chosen:
+                draw = chance.random()
+                for store, mine in writes.items():
+                    found = await store.load(key(f"{n}"))
+                    assert found is not None
+                    mine.append(drawn(random.Random(draw), found, 100 * turn + 60))
+            told, expected = await together(packed, writes[packed]), await one_by_one(single, writes[single])
+            assert [_plain(one) for one in told] == [_plain(one) for one in expected]
+            assert await everything(packed, MANY) == await everything(single, MANY)
+
+
+def _plain(answer: Any) -> Any:
+    return type(answer) if isinstance(answer, BaseException) else answer
+
+
+@pytest.mark.parametrize("count", [*range(1, 20), 31, 63, 64, 65, 127, 128, 140])
+async def test_any_number_of_writes_fits(store: SQLiteStore, count: int) -> None:
+    await started(store, count)
+    writes = [await follow(store, f"{n}", state=f'{{"n":{n}}}') for n in range(count)]
+
+    assert await together(store, writes) == [(1, False)] * count
+
+    for n in range(count):
+        found = await store.load(key(f"{n}"))
+        assert found is not None
+        assert (found.version, found.state) == (1, f'{{"n":{n}}}')
+        assert [entry.version for entry in await store.history(key(f"{n}"))] == [0, 1]
+
+
+async def test_many_take_few_statements(store: SQLiteStore) -> None:
+    await started(store, 100)
+    ran: list[str] = []
+    await in_writer(store, lambda connection: connection.set_trace_callback(ran.append))
+    writes = [await follow(store, f"{n}") for n in range(90)]
+    writes += [await follow(store, f"{n}", status=Status.DONE) for n in range(90, 100)]
+
+    assert await together(store, writes) == [(1, False)] * 100
+
+    assert len(ran) <= 20, [sql[:60] for sql in ran]
+
+
+async def test_of_several_writers_of_one_action_one_wins(store: SQLiteStore) -> None:
+    """L-S2: both wait for the same batch, and both read the same version."""
+    await started(store, 10)
+    writes = [await follow(store, f"{n}", state=f'{{"n":{turn}}}') for turn in range(3) for n in range(10)]
+
+    told = await together(store, writes)
+
+    for n in range(10):
+        of_one = [told[turn * 10 + n] for turn in range(3)]
+        assert of_one.count((1, False)) == 1
+        assert sum(isinstance(one, VersionConflictError) for one in of_one) == 2
+        found = await store.load(key(f"{n}"))
+        assert found is not None
+        assert found.version == 1
+        assert found.state == f'{{"n":{of_one.index((1, False))}}}'
+        assert [entry.version for entry in await store.history(key(f"{n}"))] == [0, 1]
+
+
+async def test_a_late_writer_among_many_is_refused_alone(store: SQLiteStore) -> None:
+    """L-S4: it neither writes nor keeps the others from being written."""
+    await started(store, 40)
+    late = await follow(store, "7", state='{"n":7}')
+    await store.save(await follow(store, "7", state='{"n":0}'))
+    writes = [late if n == 7 else await follow(store, f"{n}") for n in range(40)]
+
+    told = await together(store, writes)
+
+    assert [n for n, one in enumerate(told) if isinstance(one, VersionConflictError)] == [7]
+    assert told.count((1, False)) == 39
+    found = await store.load(key("7"))
+    assert found is not None
+    assert (found.version, found.state) == (1, '{"n":0}')
+
+
+async def test_an_action_that_came_to_anothers_row_is_not_taken_for_it(store: SQLiteStore) -> None:
+    """G9: a row may be given away once its action was pruned."""
+    await started(store, 3)
+    (a, b), (c, _) = [[await follow(store, f"{n}") for n in pair] for pair in ((0, 1), (2, 0))]
+    astray = replace(a, checkpoint=replace(a.checkpoint, row=c.checkpoint.row))
+
+    assert await together(store, [astray, b]) == [(1, False), (1, False)]
+
+    rows = {row.id: row.version for row in await store.list_actions(limit=10)}
+    assert rows == {"0": 1, "1": 1, "2": 0}
+
+
+async def test_what_is_parked_is_parked_on_and_ended_by_many(store: SQLiteStore) -> None:
+    """A poll that finds nothing new, the most frequent write of a wallet that waits."""
+    await started(store, 20)
+    for turn in (1, 2):
+        parked = [await follow(store, f"{n}", status=Status.PARKED, wake_at=at(turn * 10)) for n in range(20)]
+        assert await together(store, parked) == [(turn, False)] * 20
+    assert [wake.wake_at for wake in await store.wakes(until=at(99), after=None, limit=99)] == [at(20)] * 20
+
+    ended = [await follow(store, f"{n}", status=Status.DONE, wake_at=None, result='"r"') for n in range(20)]
+    assert await together(store, ended) == [(3, False)] * 20
+
+    assert {row.result for row in await store.list_actions(limit=99)} == {'"r"'}
+    assert not await store.wakes(until=at(99), after=None, limit=99)
+    assert {balance.reserved for balance in await store.balances()} == {0}
+
+
+async def test_a_statement_that_fails_in_the_middle_of_many_is_undone(store: SQLiteStore, tmp_path: Path) -> None:
+    """L-S1: the history was appended to, and the actions could not be updated."""
+    await started(store, 30)
+    with plain(tmp_path / "w.db") as connection:
+        connection.execute(
+            "CREATE TRIGGER broken BEFORE UPDATE OF state ON wa_actions WHEN old.id = '25'"
+            " BEGIN SELECT RAISE(ABORT, 'the disk is gone'); END"
+        )
+    writes = [await follow(store, f"{n}") for n in range(30)]
+
+    told = await together(store, writes)
+
+    # Tried once more, each guarded by itself: only the one that cannot be written is refused.
+    assert [n for n, one in enumerate(told) if one != (1, False)] == [25]
+    assert isinstance(told[25], UsageError)
+    assert len(rows_of(tmp_path / "w.db", "SELECT 1 FROM wa_history WHERE version = 1")) == 29
+
+
+async def test_a_step_of_many_moves_no_index(tmp_path: Path) -> None:
+    """ADR 3: of all pages only those of the actions and of the history go to the log."""
+    path = tmp_path / "w.db"
+    async with SQLiteStore(path) as store:
+        await started(store, 6)
+        writes = [await follow(store, f"{n}") for n in range(6)]
+        commits = await in_writer(store, count_commits)
+        await in_writer(store, lambda connection: connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
+
+        assert await together(store, writes) == [(1, False)] * 6
+
+        log = path.with_name("w.db-wal").read_bytes()
+        size = int.from_bytes(log[8:12], "big") + 24
+        pages = {int.from_bytes(log[start : start + 4], "big") for start in range(32, len(log), size)}
+        roots = dict(rows_of(path, "SELECT rootpage, name FROM sqlite_schema"))
+        assert len(commits) == 1
+        assert {roots[page] for page in pages if page in roots} <= {"wa_actions", "wa_history", "wa_clock"}
+
+
+@pytest.mark.parametrize("size", [1, 64])
+async def test_coins_of_many_are_found_by_index(store: SQLiteStore, size: int) -> None:
+    sql = pack.release_statement(size)
+    plan = await in_writer(
+        store, lambda connection: connection.execute(f"EXPLAIN QUERY PLAN {sql}", ("a", "pay") * size).fetchall()
+    )
+    lines = [line[3] for line in plan]
+    assert "SEARCH held USING INDEX wa_coins_reserved (holder_id=? AND holder_kind=?)" in lines
+    assert "SEARCH wa_coins USING PRIMARY KEY (id=?)" in lines
+
+
+@pytest.mark.parametrize("move", list(Move))
+def test_a_statement_names_each_column_once(move: Move) -> None:
+    given, emptied = move.value
+    assert not set(given) & set(emptied)
+    assert pack.update_statement(move, 2).count("?") == 2 * (9 + len(given))
