@@ -325,7 +325,8 @@ class Executor:
         return None
 
     async def _steps(self, kind: Kind, action: Action[Any, Any, Any], checkpoint: Checkpoint) -> DriveResult[Any]:
-        writer = kind.writer()
+        is_current = checkpoint.schema_version == kind.schema_version
+        writer = kind.writer(action, checkpoint.state) if is_current else kind.writer()
         while True:
             decision, following = await self._step(kind, action, checkpoint, writer)
             ended = ending(kind, action, checkpoint, following, decision)

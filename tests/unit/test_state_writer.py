@@ -110,6 +110,61 @@ def test_each_state_is_the_text_that_writing_it_in_full_gives(
             assert kind.decode(row) == at
 
 
+class Nested(Action[None, Waiting | Plain], kind="nested"):
+    """Its parameters look like a state of its own."""
+
+    a: dict[str, Any]
+    z: dict[str, Any]
+
+    @property
+    def id(self) -> str:
+        return "nested"
+
+    async def advance(self, wallet: None) -> Transition[Self]:
+        return Done()
+
+
+@given(st.lists(PHASES, min_size=2, max_size=4), TEXT, TEXT, st.integers())
+def test_what_was_read_back_is_written_on_as_in_full(
+    phases: list[Waiting | Under], name: str, phrase: str, weight: int
+) -> None:
+    """L-S8: the parameters are taken from the text that the action was read from."""
+    parcel = Parcel(name=name, phrase=phrase, weight=weight, seal=SecretStr(phrase), phase=phases[0])
+    kind = Kind(Parcel)
+    state = kind.encode(parcel)
+    read = Parcel.model_validate_json(state)
+    writer = kind.writer(read, state)
+
+    assert writer.encode(read) is state
+    for phase in phases[1:]:
+        assert writer.encode(read.at(phase)) == kind.encode(parcel.at(phase))
+
+
+@given(st.sampled_from(["a", "z"]), st.sampled_from([Waiting(), Plain(text="x")]))
+def test_a_parameter_that_looks_like_the_phase_is_left_alone(where: str, phase: Waiting | Plain) -> None:
+    """It may hold a copy of the phase, before the phase's own place or behind it."""
+    kind = Kind(Nested)
+    copy = {"phase": {**phase.model_dump(), "tag": phase.tag}}
+    nested = Nested(**{"a": {}, "z": {}, where: copy}, phase=phase)
+    state = kind.encode(nested)
+    read = Nested.model_validate_json(state)
+    writer = kind.writer(read, state)
+    for number in range(2):
+        moved = read.at(Plain(text="y", number=number))
+        assert writer.encode(moved) == kind.encode(moved)
+
+
+def test_a_text_of_older_code_is_not_cut_up() -> None:
+    """The same schema version, but a phase without a field that has a default now, and keys in no order."""
+    kind = Kind(Nested)
+    state = (
+        '{"z":{"phase":{"is_on":false,"maybe":null,"number":0,"tag":"plain","text":"x"}},"phase":{"text":"x"},"a":{}}'
+    )
+    read = Nested.model_validate_json(state.replace('{"text"', '{"tag":"plain","text"'))
+    moved = read.at(Plain(text="y"))
+    assert kind.writer(read, state).encode(moved) == kind.encode(moved)
+
+
 class Lossy(Phase):
     """A field that does not read back as it was."""
 

@@ -142,7 +142,7 @@ class WriteUnit(Unit):
         head = (one.row, one.kind, one.id, write.expected_version, self.at)
         return (*head, write.event, status, one.phase, one.attempts, row)
 
-    def written(self, row: int) -> tuple[Any, ...]:
+    def written(self, row: int | None) -> tuple[Any, ...]:
         """See `pack.update_statement`."""
         one, at = self._write.checkpoint, self.at
         state = (one.row, one.version, one.schema_version, one.state, one.phase, one.attempts, one.faults, at, row)

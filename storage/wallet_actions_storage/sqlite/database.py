@@ -39,8 +39,9 @@ _CACHE_KIB = 16_000
 _CHECKPOINT_PAGES = 1000  # runs within a commit, so that it is felt: rather often than long
 _LARGEST_IDLE_WAL = 64 * 2**20
 _PAUSE_S = 0.005
-_READ_TOGETHER = 64
+_WORTH_LOADING_TOGETHER = 4
 
+Wanted: TypeAlias = tuple[ActionKey, asyncio.Future[Checkpoint | None]]
 Loaded: TypeAlias = tuple[asyncio.Future[Checkpoint | None], Checkpoint | None, Exception | None]
 
 
@@ -55,7 +56,8 @@ class Database:
         self.settings = settings
         self.writer: Writer | None = None
         self._reader: ConnectionThread | None = None
-        self._wanted: deque[tuple[ActionKey, asyncio.Future[Checkpoint | None]]] = deque()
+        self._wanted: deque[Wanted] = deque()
+        self._is_asked_to_load = False
         self._held = AsyncExitStack()
 
     @classmethod
@@ -101,26 +103,36 @@ class Database:
             raise StoreUnavailableError(f"the database {self.settings.name} is not open")
         answer: asyncio.Future[Checkpoint | None] = asyncio.get_running_loop().create_future()
         self._wanted.append((key, answer))
-        try:
-            # One for each, though the first may read for all: whatever is put down meanwhile has one behind it.
-            self._reader.post(self._load_wanted)
-        except ValueError as error:
-            raise unavailable(error, self.settings.name) from None
+        if not self._is_asked_to_load:
+            self._is_asked_to_load = True
+            try:
+                self._reader.post(self._load_wanted)
+            except ValueError as error:
+                raise unavailable(error, self.settings.name) from None
         return await answer
 
     def _load_wanted(self) -> None:
         """Read the rows that are wanted by now; in the reader's thread."""
+        # In this order: who puts down something from here on asks again.
+        self._is_asked_to_load = False
         reader, wanted = self._reader, self._wanted
+        while wanted and reader is not None:
+            together = [wanted.popleft() for _ in range(min(len(wanted), reads.MANY))]
+            reader.tell(_answer_wanted, self._load_together(reader.raw, together))
+
+    def _load_together(self, connection: sqlite3.Connection, wanted: Sequence[Wanted]) -> list[Loaded]:
+        if len(wanted) >= _WORTH_LOADING_TOGETHER:
+            with suppress(Exception):  # each is told of its own failure
+                rows = reads.load_many(connection, [key for key, _ in wanted])
+                return [(answer, rows.get(key), None) for key, answer in wanted]
         found: list[Loaded] = []
-        while wanted and reader is not None and len(found) < _READ_TOGETHER:
-            key, answer = wanted.popleft()
+        for key, answer in wanted:
             try:
-                found.append((answer, reads.load(reader.raw, key), None))
+                found.append((answer, reads.load(connection, key), None))
             except Exception as error:  # noqa: BLE001 - told to whoever waits, whatever it is
                 is_known = isinstance(error, sqlite3.Error | ValueError)
                 found.append((answer, None, unavailable(error, self.settings.name) if is_known else error))
-        if found and reader is not None:
-            reader.tell(_answer_wanted, found)
+        return found
 
     async def close(self) -> None:
         """Write what is queued, then close.

@@ -53,8 +53,8 @@ class Packable(Protocol):
     def entry(self, row: int | None) -> Sequence[Any]:
         """What `enter_statement` takes of it; `row` is its own in the history, None has it chosen."""
 
-    def written(self, row: int) -> Sequence[Any]:
-        """What `update_statement` takes of it."""
+    def written(self, row: int | None) -> Sequence[Any]:
+        """What `update_statement` takes of it; `row` as it was entered."""
 
     def note_written(self) -> None:
         """Take note that it was written."""
@@ -79,7 +79,7 @@ def enter_statement(size: int) -> str:
     return (
         "INSERT INTO wa_history (row, action, previous, version, at, event, status, phase, attempts)"
         " SELECT new.column10, a.row, a.last_history, a.version + 1, new.column5, new.column6, new.column7,"
-        f" new.column8, new.column9 FROM (VALUES {_rows(10, size)}) AS new CROSS JOIN wa_actions AS a"
+        f" new.column8, new.column9 FROM (VALUES {_rows(10, 0, size)}) AS new CROSS JOIN wa_actions AS a"
         " ON a.row = new.column1 AND a.kind = new.column2 AND a.id = new.column3 AND a.version = new.column4"
         " AND a.ended_at IS NULL AND a.cancel <> 'requested' AND a.updated_at <= new.column5"
         " AND (new.column7 <> 'running' OR a.status = 'running' AND a.wake_at IS NULL)"
@@ -100,7 +100,7 @@ def update_statement(move: Move, size: int) -> str:
     fillers = _NEVER if "status" in given else (*_NEVER, "status")
     return (
         f"INSERT INTO wa_actions (row, {', '.join((*columns, *fillers))})"
-        f" VALUES {_rows(1 + len(columns), size, fillers=len(fillers))}"
+        f" VALUES {_rows(1 + len(columns), len(fillers), size)}"
         f" ON CONFLICT (row) DO UPDATE SET {', '.join(changes)}"
     )
 
@@ -110,7 +110,7 @@ def release_statement(size: int) -> str:
     """Free every coin that these actions still hold, found by index. For each: its id and kind."""
     return (
         "UPDATE wa_coins SET state = 'spendable', holder_kind = NULL, holder_id = NULL WHERE id IN ("
-        f" SELECT held.id FROM (VALUES {_rows(2, size)}) AS ended CROSS JOIN wa_coins AS held"
+        f" SELECT held.id FROM (VALUES {_rows(2, 0, size)}) AS ended CROSS JOIN wa_coins AS held"
         " ON held.holder_id = ended.column1 AND held.holder_kind = ended.column2 AND held.state = 'reserved')"
     )
 
@@ -137,7 +137,7 @@ def write(session: Session, writes: Sequence[PackableT]) -> list[PackableT]:
         (lone,) = writes
         if execute(enter_statement(1), lone.entry(None)).rowcount != 1:
             return []
-        execute(update_statement(lone.move, 1), lone.written(session.cursor.lastrowid or 0))
+        execute(update_statement(lone.move, 1), lone.written(session.cursor.lastrowid))
         if lone.move is Move.END:
             _end(session, writes)
         return [lone]
@@ -172,8 +172,8 @@ def _end(session: Session, ended: Sequence[Packable]) -> None:
         session.execute(_COUNT_ENDS, (kind, status, count))
 
 
-def _rows(width: int, size: int, *, fillers: int = 0) -> str:
-    row = ", ".join(["?"] * width + ["''"] * fillers)
+def _rows(given: int, fillers: int, size: int) -> str:
+    row = ", ".join(["?"] * given + ["''"] * fillers)
     return ", ".join([f"({row})"] * size)
 
 

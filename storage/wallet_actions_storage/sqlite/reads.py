@@ -23,6 +23,10 @@ from wallet_actions_storage.sqlite.rows import (
 )
 
 _LOAD = f"SELECT {ACTION_COLUMNS} FROM wa_actions WHERE kind = ? AND id = ?"
+MANY = 32
+"""How many actions one statement loads."""
+_WANTED = f"(VALUES {', '.join(['(?, ?)'] * MANY)}) AS wanted CROSS JOIN wa_actions"
+_LOAD_MANY = f"SELECT {ACTION_COLUMNS} FROM {_WANTED} ON kind = wanted.column1 AND id = wanted.column2"
 _NOT_PAUSED = "kind NOT IN (SELECT kind FROM wa_paused_kinds)"
 _WAKE_COLUMNS = "kind, id, wake_at, updated_at, row"
 _SILENT_COLUMNS = "kind, id, updated_at, updated_at, row"
@@ -62,6 +66,14 @@ def load(connection: sqlite3.Connection, key: ActionKey) -> Checkpoint | None:
     """See `Store.load`."""
     row = connection.execute(_LOAD, key).fetchone()
     return None if row is None else to_action(row)
+
+
+def load_many(connection: sqlite3.Connection, keys: Sequence[ActionKey]) -> dict[ActionKey, Checkpoint]:
+    """Load some actions, at most `MANY`, by a statement for all of them: most of a small one's cost is its call."""
+    missing = MANY - len(keys)
+    parameters = [value for key in keys for value in key] + [None] * (2 * missing)
+    rows = connection.execute(_LOAD_MANY, parameters).fetchall()
+    return {ActionKey(row[1], row[2]): to_action(row) for row in rows}
 
 
 def list_actions(
