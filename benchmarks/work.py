@@ -32,6 +32,10 @@ class Walk(Action[None, Step], kind="benchmark_walk"):
 
     async def advance(self, wallet: None) -> Transition[Self]:
         """Go on to the next step."""
+        return self.following()
+
+    def following(self) -> Transition[Self]:
+        """What comes after the present step."""
         if self.phase.number == TRANSITIONS - 1:
             return Done()
         return Next(self.at(Step(number=self.phase.number + 1)))

@@ -116,7 +116,6 @@ class WriteUnit(Unit):
             move is not None
             and (wake_at is None or move is Move.PARK)
             and is_plain
-            and has_history
             and checkpoint.row > 0
             and checkpoint.error is None
             and (checkpoint.result is None or move is Move.END)
@@ -145,12 +144,13 @@ class WriteUnit(Unit):
     def written(self, row: int | None) -> tuple[Any, ...]:
         """See `pack.update_statement`."""
         one, at = self._write.checkpoint, self.at
-        state = (one.row, one.version, one.schema_version, one.state, one.phase, one.attempts, one.faults, at, row)
-        if self.move is Move.GO_ON:
-            return state
+        state: tuple[Any, ...]
+        state = (one.row, one.version, one.schema_version, one.state, one.phase, one.attempts, one.faults, at)
         if self.move is Move.PARK:
-            return (*state, one.status.value, self._wake_at)
-        return (*state, one.status.value, one.result, at, at)
+            state += (one.status.value, self._wake_at)
+        elif self.move is Move.END:
+            state += (one.status.value, one.result, at, at)
+        return state if row is None else (*state, row)
 
     def note_written(self) -> None:
         """Take note that a pack wrote it."""

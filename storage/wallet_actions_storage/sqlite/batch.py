@@ -139,7 +139,7 @@ class BatchWriter:
         steps = [unit for unit in units if isinstance(unit, WriteUnit) and unit.is_packable]
         if not steps:
             return frozenset()
-        packed = pack.write(self._session, steps)
+        packed = pack.write(self._session, steps, has_history=steps[0].is_told)
         for unit in packed:
             unit.note_written()
         return frozenset(packed)

@@ -54,7 +54,7 @@ class Packable(Protocol):
         """What `enter_statement` takes of it; `row` is its own in the history, None has it chosen."""
 
     def written(self, row: int | None) -> Sequence[Any]:
-        """What `update_statement` takes of it; `row` as it was entered."""
+        """What `update_statement` takes of it; `row` is its own in the history, None where none is kept."""
 
     def note_written(self) -> None:
         """Take note that it was written."""
@@ -63,7 +63,7 @@ class Packable(Protocol):
 T = TypeVar("T")
 PackableT = TypeVar("PackableT", bound=Packable)
 
-_ALWAYS = ("version", "schema_version", "state", "phase", "attempts", "faults", "updated_at", "last_history")
+_ALWAYS = ("version", "schema_version", "state", "phase", "attempts", "faults", "updated_at")
 _NEVER = ("kind", "id", "cancel", "created_at")
 _LAST = "SELECT coalesce(max(row), 0) FROM wa_history"
 _ENTERED = "SELECT row FROM wa_history WHERE row > ?"
@@ -79,7 +79,19 @@ def enter_statement(size: int) -> str:
     return (
         "INSERT INTO wa_history (row, action, previous, version, at, event, status, phase, attempts)"
         " SELECT new.column10, a.row, a.last_history, a.version + 1, new.column5, new.column6, new.column7,"
-        f" new.column8, new.column9 FROM (VALUES {_rows(10, 0, size)}) AS new CROSS JOIN wa_actions AS a"
+        f" new.column8, new.column9 {_standing(size)}"
+    )
+
+
+@cache
+def check_statement(size: int) -> str:
+    """The rows of all actions that still stand as their writes expect; takes what `enter_statement` takes."""
+    return f"SELECT a.row {_standing(size)}"
+
+
+def _standing(size: int) -> str:
+    return (
+        f"FROM (VALUES {_rows(10, 0, size)}) AS new CROSS JOIN wa_actions AS a"
         " ON a.row = new.column1 AND a.kind = new.column2 AND a.id = new.column3 AND a.version = new.column4"
         " AND a.ended_at IS NULL AND a.cancel <> 'requested' AND a.updated_at <= new.column5"
         " AND (new.column7 <> 'running' OR a.status = 'running' AND a.wake_at IS NULL)"
@@ -87,13 +99,13 @@ def enter_statement(size: int) -> str:
 
 
 @cache
-def update_statement(move: Move, size: int) -> str:
-    """Update actions that were entered.
+def update_statement(move: Move, size: int, *, has_history: bool) -> str:
+    """Update actions that were found to stand.
 
-    For each: the action's row, what `_ALWAYS` names (`last_history` is the new row of the history), what the move does.
+    For each: the action's row, what `_ALWAYS` names, what the move does, and its row of the history if there is one.
     """
     given, emptied = move.value
-    columns = (*_ALWAYS, *given)
+    columns = (*_ALWAYS, *given, "last_history") if has_history else (*_ALWAYS, *given)
     changes = [f"{column} = excluded.{column}" for column in columns]
     changes += [f"{column} = NULL" for column in ("error_type", "error_message", *emptied)]
     # What an insert would want, and an update leaves alone.
@@ -121,7 +133,7 @@ _COUNT_ENDS = (
 )
 
 
-def write(session: Session, writes: Sequence[PackableT]) -> list[PackableT]:
+def write(session: Session, writes: Sequence[PackableT], *, has_history: bool) -> list[PackableT]:
     """Write, in the open transaction, what finds its action as it expects it.
 
     Of several writes of one action it takes the last: the rows are updated when all have been checked.
@@ -132,19 +144,30 @@ def write(session: Session, writes: Sequence[PackableT]) -> list[PackableT]:
     Raises:
         sqlite3.Error: the database failed; what was written has to be undone.
     """
+    chosen = list({one.row: one for one in writes}.values())
+    standing = _enter(session, chosen) if has_history else _check(session, chosen)
+    for move in Move:
+        moved = [(row, one) for row, one in standing if one.move is move]
+        for part in _parts(moved):
+            parameters: list[Any] = []
+            for row, one in part:
+                parameters += one.written(row)
+            session.execute(update_statement(move, len(part), has_history=has_history), parameters)
+        if move is Move.END:
+            _end(session, [one for _, one in moved])
+    return [one for _, one in standing]
+
+
+def _enter(session: Session, writes: Sequence[PackableT]) -> list[tuple[int | None, PackableT]]:
+    """Append to the history what stands; each with its row there."""
     execute = session.execute
-    if len(writes) == 1:
+    if len(writes) == 1:  # it can do without a look at the history's end
         (lone,) = writes
-        if execute(enter_statement(1), lone.entry(None)).rowcount != 1:
-            return []
-        execute(update_statement(lone.move, 1), lone.written(session.cursor.lastrowid))
-        if lone.move is Move.END:
-            _end(session, writes)
-        return [lone]
+        count = execute(enter_statement(1), lone.entry(None)).rowcount
+        return [(session.cursor.lastrowid, lone)] if count == 1 else []
     last = execute(_LAST).fetchone()[0]
-    chosen = {one.row: one for one in writes}.values()
-    entered: list[tuple[int, PackableT]] = []
-    for part in _parts(list(enumerate(chosen, last + 1))):
+    entered: list[tuple[int | None, PackableT]] = []
+    for part in _parts(list(enumerate(writes, last + 1))):
         parameters: list[Any] = []
         for row, one in part:
             parameters += one.entry(row)
@@ -153,16 +176,19 @@ def write(session: Session, writes: Sequence[PackableT]) -> list[PackableT]:
         else:
             found = {row for (row,) in execute(_ENTERED, (part[0][0] - 1,))}
             entered += [(row, one) for row, one in part if row in found]
-    for move in Move:
-        moved = [(row, one) for row, one in entered if one.move is move]
-        for part in _parts(moved):
-            parameters = []
-            for row, one in part:
-                parameters += one.written(row)
-            execute(update_statement(move, len(part)), parameters)
-        if move is Move.END:
-            _end(session, [one for _, one in moved])
-    return [one for _, one in entered]
+    return entered
+
+
+def _check(session: Session, writes: Sequence[PackableT]) -> list[tuple[int | None, PackableT]]:
+    """Find what stands, where no history is kept."""
+    standing: list[tuple[int | None, PackableT]] = []
+    for part in _parts(writes):
+        parameters: list[Any] = []
+        for one in part:
+            parameters += one.entry(None)
+        found = {row for (row,) in session.execute(check_statement(len(part)), parameters)}
+        standing += [(None, one) for one in part if one.row in found]
+    return standing
 
 
 def _end(session: Session, ended: Sequence[Packable]) -> None:
