@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, make_dataclass
 from datetime import datetime
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any
 
 from wallet_actions.coins import ActionKey
@@ -110,6 +111,18 @@ def checkpoint_of(*values: Any) -> Checkpoint:
     """
     draft = _Draft(*values)
     draft.__class__ = Checkpoint  # the same slots, so the same object but for what may be done to it
+    made: Checkpoint = draft
+    return made
+
+
+_values_of = attrgetter(*(one.name for one in fields(Checkpoint)))
+
+
+def at_row(checkpoint: Checkpoint, row: int) -> Checkpoint:
+    """A checkpoint at its place in a store; as `replace`, which takes four times as long."""
+    draft = _Draft(*_values_of(checkpoint))
+    draft.row = row
+    draft.__class__ = Checkpoint
     made: Checkpoint = draft
     return made
 

@@ -4,11 +4,10 @@
 from __future__ import annotations
 
 from asyncio import Future
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from wallet_actions.checkpoint import CancelState, Checkpoint, Status
+from wallet_actions.checkpoint import CancelState, Checkpoint, Status, at_row
 from wallet_actions.coins import ActionKey
 from wallet_actions.errors import UsageError, VersionConflictError
 from wallet_actions.store import EMPTY_DELTA, Created, NewAction, Saved, Write
@@ -221,6 +220,48 @@ class WriteUnit(Unit):
         return VersionConflictError(write.checkpoint.kind, write.checkpoint.id, write.expected_version)
 
 
+class StartUnit(Unit):
+    """The start of one action.
+
+    It is plain where nothing is written beside it, and packable where the action has not ended besides.
+
+    Raises:
+        UsageError: a time carries no zone.
+    """
+
+    __slots__ = ("_has_history", "_new", "_new_at", "is_packable")
+
+    def __init__(self, answer: Future[Created], new: NewAction, has_history: bool) -> None:
+        checkpoint = new.checkpoint
+        is_plain = new.delta is EMPTY_DELTA or new.delta == EMPTY_DELTA
+        super().__init__(answer, is_plain=is_plain, is_told=has_history)
+        self._new = new
+        self._new_at = to_micros(checkpoint.updated_at)
+        self._has_history = has_history
+        self.is_packable = is_plain and checkpoint.version == 0 and not checkpoint.status.is_terminal
+
+    def inserted(self, row: int, history: int | None) -> tuple[Any, ...]:
+        """See `starts.insert_statement`."""
+        return (*_columns_of(self._new.checkpoint, row), history)
+
+    def first_entry(self, row: int, history: int) -> tuple[Any, ...]:
+        """See `starts.append_statement`."""
+        one = self._new.checkpoint
+        reason = (None, None) if one.error is None else (one.error.type, one.error.message)
+        head = (history, row, 0, self._new_at, "start", one.status.value, one.phase, one.attempts)
+        return (*head, *reason, to_notes(self._new.notes))
+
+    def note_started(self, row: int) -> None:
+        """Take note that it was started together with others."""
+        self.result = Created(at_row(self._new.checkpoint, row), is_new=True)
+        self.at = self._new_at
+
+    def start(self) -> Program[Created]:
+        """Write it; see `create`, which notes the time where it writes."""
+        self.at = None
+        return create(self._new, self._has_history)
+
+
 def create(new: NewAction, has_history: bool) -> Program[Created]:
     """Start an action, unless it exists.
 
@@ -267,30 +308,7 @@ def _insert(new: NewAction, has_history: bool) -> Program[Checkpoint]:
     at = to_micros(checkpoint.updated_at)
     status, phase, attempts = checkpoint.status, checkpoint.phase, checkpoint.attempts
     ended_at = at if status.is_terminal else None
-    values: tuple[Any, ...] = (
-        row,
-        checkpoint.kind,
-        checkpoint.id,
-        0,
-        checkpoint.schema_version,
-        checkpoint.state,
-        phase,
-        status.value,
-        to_micros(checkpoint.created_at),
-        at,
-        to_micros_or_none(checkpoint.wake_at),
-        attempts,
-        checkpoint.faults,
-        *reason,
-        checkpoint.cancel.value,
-        checkpoint.owner,
-        to_micros_or_none(checkpoint.lease_until),
-        checkpoint.traceparent,
-        checkpoint.result,
-        checkpoint.tenant,
-        ended_at,
-        ended_at,
-    )
+    values = (*_columns_of(checkpoint, row), ended_at, ended_at)
     yield (_INSERT, values)
     if has_history:
         notes = to_notes(new.notes)
@@ -299,7 +317,34 @@ def _insert(new: NewAction, has_history: bool) -> Program[Checkpoint]:
     if ended_at is not None:
         yield (_COUNT_END, (checkpoint.kind, status.value))
     yield stamp(at)
-    return replace(checkpoint, row=row)
+    return at_row(checkpoint, row)
+
+
+def _columns_of(checkpoint: Checkpoint, row: int) -> tuple[Any, ...]:
+    """A new action's `ACTION_COLUMNS`."""
+    error = checkpoint.error
+    return (
+        row,
+        checkpoint.kind,
+        checkpoint.id,
+        0,
+        checkpoint.schema_version,
+        checkpoint.state,
+        checkpoint.phase,
+        checkpoint.status.value,
+        to_micros(checkpoint.created_at),
+        to_micros(checkpoint.updated_at),
+        to_micros_or_none(checkpoint.wake_at),
+        checkpoint.attempts,
+        checkpoint.faults,
+        *((None, None) if error is None else (error.type, error.message)),
+        checkpoint.cancel.value,
+        checkpoint.owner,
+        to_micros_or_none(checkpoint.lease_until),
+        checkpoint.traceparent,
+        checkpoint.result,
+        checkpoint.tenant,
+    )
 
 
 def stamp(at: int) -> Query:

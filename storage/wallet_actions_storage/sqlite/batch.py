@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Sequence
 
 from wallet_actions.errors import StoreUnavailableError, WalletActionError
-from wallet_actions_storage.sqlite import pack
-from wallet_actions_storage.sqlite.actions import WriteUnit, stamp
+from wallet_actions_storage.sqlite import pack, starts
+from wallet_actions_storage.sqlite.actions import StartUnit, WriteUnit, stamp
 from wallet_actions_storage.sqlite.failures import is_busy, is_fault, statement_error, unavailable, unit_error
 from wallet_actions_storage.sqlite.guard import CommitLock
 from wallet_actions_storage.sqlite.session import Session, TransactionLostError
@@ -42,7 +42,7 @@ class BatchWriter:
         self._lock = lock
         self._name = name
         self._patience_s = patience_s
-        self._stamped_at = 0
+        self._stamped_at: int | None = None
 
     def write(self, units: Sequence[Unit]) -> None:
         """Commit a batch: afterwards each unit has its result or its error. Never raises."""
@@ -96,7 +96,8 @@ class BatchWriter:
         session = self._session
         session.begin()
         try:
-            latest, is_told = 0, True
+            latest: int | None = None
+            is_told = True
             packed = frozenset() if is_careful else self._pack(units)
             for unit in units:
                 unit.error = None
@@ -107,9 +108,9 @@ class BatchWriter:
                         unit.result = session.run(unit.start())
                     else:
                         unit.result = session.run_guarded(unit.start())
-                    if unit.at > latest:
-                        latest = unit.at
-                    is_told = is_told and (unit.is_told or not unit.at)
+                    if unit.at is not None:
+                        latest = unit.at if latest is None else max(latest, unit.at)
+                        is_told = is_told and unit.is_told
                 except WalletActionError as error:
                     unit.error = error
                 except TransactionLostError as lost:
@@ -119,13 +120,14 @@ class BatchWriter:
                     if not is_careful or is_fault(error):
                         raise
                     unit.error = unit_error(error)
-            if latest and not (is_told and 0 <= latest - self._stamped_at < _STAMP_EVERY):
+            stamped_at = self._stamped_at
+            is_recent = latest is None or (stamped_at is not None and 0 <= latest - stamped_at < _STAMP_EVERY)
+            if latest is not None and not (is_told and is_recent):
                 session.execute(*stamp(latest))
-            else:
-                latest = self._stamped_at
+                stamped_at = latest
             self._before_waiting()
             session.commit()
-            self._stamped_at = latest
+            self._stamped_at = stamped_at
         finally:
             session.roll_back()
         return None
@@ -136,12 +138,17 @@ class BatchWriter:
         Returns:
             What is written; whatever else there is has to be written by itself, and refused maybe.
         """
+        new = [unit for unit in units if isinstance(unit, StartUnit) and unit.is_packable]
         steps = [unit for unit in units if isinstance(unit, WriteUnit) and unit.is_packable]
-        if not steps:
-            return frozenset()
-        packed = pack.write(self._session, steps, has_history=steps[0].is_told)
-        for unit in packed:
-            unit.note_written()
+        packed: list[Unit] = []
+        if new:
+            for row, started in starts.write(self._session, new, has_history=new[0].is_told):
+                started.note_started(row)
+                packed.append(started)
+        if steps:
+            for written in pack.write(self._session, steps, has_history=steps[0].is_told):
+                written.note_written()
+                packed.append(written)
         return frozenset(packed)
 
     def _fail(self, units: Sequence[Unit], error: Exception) -> None:

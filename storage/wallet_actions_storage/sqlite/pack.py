@@ -1,9 +1,8 @@
 # ruff: noqa: S608 - what is put together are constants of this package; values are always parameters
 """Many actions' next checkpoints, written by a few statements of many rows each.
 
-A statement costs more than its rows: a call from Python, two turns of the interpreter lock, and a start of SQLite's
-machine. Most writes are two rows, an entry of the history and the action's own, of an action that was left in peace. So
-one statement checks such actions and appends the entries, for as many as fit; another updates them.
+Most writes are two rows, an entry of the history and the action's own, of an action that was left in peace. So one
+statement checks such actions and appends the entries, for as many as fit; another updates them.
 
 The second is an insert that always finds its row, and updates it: an UPDATE … FROM, as a trigger, would first copy all
 that it is given. It is safe because the first has found each row, under its version, in the same transaction.
@@ -12,15 +11,13 @@ that it is given. It is safe because the first has found each row, under its ver
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from enum import Enum
 from functools import cache
 from typing import Any, Protocol, TypeVar
 
+from wallet_actions_storage.sqlite.many import parts, values
 from wallet_actions_storage.sqlite.session import Session
-
-SIZES = (64, 32, 16, 8, 4, 2, 1)
-"""For how many rows there are statements: few, so that few are kept prepared, 100 kB for the largest."""
 
 
 class Move(Enum):
@@ -60,7 +57,6 @@ class Packable(Protocol):
         """Take note that it was written."""
 
 
-T = TypeVar("T")
 PackableT = TypeVar("PackableT", bound=Packable)
 
 _ALWAYS = ("version", "schema_version", "state", "phase", "attempts", "faults", "updated_at")
@@ -91,7 +87,7 @@ def check_statement(size: int) -> str:
 
 def _standing(size: int) -> str:
     return (
-        f"FROM (VALUES {_rows(10, 0, size)}) AS new CROSS JOIN wa_actions AS a"
+        f"FROM (VALUES {values(10, 0, size)}) AS new CROSS JOIN wa_actions AS a"
         " ON a.row = new.column1 AND a.kind = new.column2 AND a.id = new.column3 AND a.version = new.column4"
         " AND a.ended_at IS NULL AND a.cancel <> 'requested' AND a.updated_at <= new.column5"
         " AND (new.column7 <> 'running' OR a.status = 'running' AND a.wake_at IS NULL)"
@@ -112,7 +108,7 @@ def update_statement(move: Move, size: int, *, has_history: bool) -> str:
     fillers = _NEVER if "status" in given else (*_NEVER, "status")
     return (
         f"INSERT INTO wa_actions (row, {', '.join((*columns, *fillers))})"
-        f" VALUES {_rows(1 + len(columns), len(fillers), size)}"
+        f" VALUES {values(1 + len(columns), len(fillers), size)}"
         f" ON CONFLICT (row) DO UPDATE SET {', '.join(changes)}"
     )
 
@@ -122,7 +118,7 @@ def release_statement(size: int) -> str:
     """Free every coin that these actions still hold, found by index. For each: its id and kind."""
     return (
         "UPDATE wa_coins SET state = 'spendable', holder_kind = NULL, holder_id = NULL WHERE id IN ("
-        f" SELECT held.id FROM (VALUES {_rows(2, 0, size)}) AS ended CROSS JOIN wa_coins AS held"
+        f" SELECT held.id FROM (VALUES {values(2, 0, size)}) AS ended CROSS JOIN wa_coins AS held"
         " ON held.holder_id = ended.column1 AND held.holder_kind = ended.column2 AND held.state = 'reserved')"
     )
 
@@ -148,7 +144,7 @@ def write(session: Session, writes: Sequence[PackableT], *, has_history: bool) -
     standing = _enter(session, chosen) if has_history else _check(session, chosen)
     for move in Move:
         moved = [(row, one) for row, one in standing if one.move is move]
-        for part in _parts(moved):
+        for part in parts(moved):
             parameters: list[Any] = []
             for row, one in part:
                 parameters += one.written(row)
@@ -167,7 +163,7 @@ def _enter(session: Session, writes: Sequence[PackableT]) -> list[tuple[int | No
         return [(session.cursor.lastrowid, lone)] if count == 1 else []
     last = execute(_LAST).fetchone()[0]
     entered: list[tuple[int | None, PackableT]] = []
-    for part in _parts(list(enumerate(writes, last + 1))):
+    for part in parts(list(enumerate(writes, last + 1))):
         parameters: list[Any] = []
         for row, one in part:
             parameters += one.entry(row)
@@ -182,7 +178,7 @@ def _enter(session: Session, writes: Sequence[PackableT]) -> list[tuple[int | No
 def _check(session: Session, writes: Sequence[PackableT]) -> list[tuple[int | None, PackableT]]:
     """Find what stands, where no history is kept."""
     standing: list[tuple[int | None, PackableT]] = []
-    for part in _parts(writes):
+    for part in parts(writes):
         parameters: list[Any] = []
         for one in part:
             parameters += one.entry(None)
@@ -192,21 +188,7 @@ def _check(session: Session, writes: Sequence[PackableT]) -> list[tuple[int | No
 
 
 def _end(session: Session, ended: Sequence[Packable]) -> None:
-    for part in _parts(ended):
+    for part in parts(ended):
         session.execute(release_statement(len(part)), [value for one in part for value in one.holder])
     for (kind, status), count in Counter((one.holder[1], one.status) for one in ended).items():
         session.execute(_COUNT_ENDS, (kind, status, count))
-
-
-def _rows(given: int, fillers: int, size: int) -> str:
-    row = ", ".join(["?"] * given + ["''"] * fillers)
-    return ", ".join([f"({row})"] * size)
-
-
-def _parts(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    """Cut into as few parts as the sizes of the statements allow."""
-    begin, end = 0, len(items)
-    for size in SIZES:
-        while end - begin >= size:
-            yield items[begin : begin + size]
-            begin += size

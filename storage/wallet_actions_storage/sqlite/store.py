@@ -16,7 +16,7 @@ from wallet_actions.checkpoint import Checkpoint, HistoryEntry, Status, Wake
 from wallet_actions.coins import ActionKey, Balance, Coin, CoinState, Fact
 from wallet_actions.errors import StoreUnavailableError, UsageError
 from wallet_actions.fleet import Claim, Worker, check_lease
-from wallet_actions.store import EMPTY_DELTA, Created, Diagnosis, NewAction, Saved, Write
+from wallet_actions.store import Created, Diagnosis, NewAction, Saved, Write
 from wallet_actions_storage.sqlite import actions, commands, ledger, reads, sharing
 from wallet_actions_storage.sqlite.app_connection import run_in_app_transaction
 from wallet_actions_storage.sqlite.database import Database
@@ -104,9 +104,9 @@ class SQLiteStore:
     async def create(self, new: NewAction, *, conn: object | None = None) -> Created:
         """See `Store`. `conn` is what `transaction()` yields, or a connection of aiosqlite with a transaction begun."""
         writer = self._writer()
-        start = partial(actions.create, new, self._settings.has_history)
         if conn is None:
-            return await writer.submit(start, is_plain=new.delta == EMPTY_DELTA)
+            return await writer.start(new, self._settings.has_history)
+        start = partial(actions.create, new, self._settings.has_history)
         if isinstance(conn, aiosqlite.Connection):
             return await run_in_app_transaction(conn, start(), self._settings.path)
         if not isinstance(conn, Transaction) or conn.owner is not writer:

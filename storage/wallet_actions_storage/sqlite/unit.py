@@ -18,13 +18,13 @@ class Unit(ABC):
         is_plain: whether it fails, if it does, before it has written anything.
 
     Attributes:
-        at: the time of an action's write, in microseconds, to be noted with the batch; 0 for none.
+        at: the time of an action's write, in microseconds, to be noted with the batch; None for none.
         is_told: whether its row of the history tells that time, so that it need not be noted at once.
     """
 
     __slots__ = ("answer", "at", "error", "is_plain", "is_told", "result")
 
-    def __init__(self, answer: Future[Any], *, is_plain: bool, at: int = 0, is_told: bool = False) -> None:
+    def __init__(self, answer: Future[Any], *, is_plain: bool, at: int | None = None, is_told: bool = False) -> None:
         self.answer = answer
         self.is_plain = is_plain
         self.at = at

@@ -21,8 +21,8 @@ from contextlib import asynccontextmanager, suppress
 from typing import TypeVar
 
 from wallet_actions.errors import StoreUnavailableError, UsageError
-from wallet_actions.store import Saved, Write
-from wallet_actions_storage.sqlite.actions import WriteUnit
+from wallet_actions.store import Created, NewAction, Saved, Write
+from wallet_actions_storage.sqlite.actions import StartUnit, WriteUnit
 from wallet_actions_storage.sqlite.batch import BatchWriter
 from wallet_actions_storage.sqlite.embedding import Transaction, open_transactions
 from wallet_actions_storage.sqlite.guard import CommitLock
@@ -95,6 +95,21 @@ class Writer:
             self._refuse_inside_transaction()
         answer: asyncio.Future[Saved] = self._loop.create_future()
         self._put(WriteUnit(answer, write, has_history))
+        return answer
+
+    def start(self, new: NewAction, has_history: bool) -> asyncio.Future[Created]:
+        """Start an action, unless it exists, with whatever else waits.
+
+        Returns:
+            Where to wait for the answer.
+
+        Raises:
+            As `submit`, and as `StartUnit`; the future too, as `actions.create` says.
+        """
+        if open_transactions.get():
+            self._refuse_inside_transaction()
+        answer: asyncio.Future[Created] = self._loop.create_future()
+        self._put(StartUnit(answer, new, has_history))
         return answer
 
     @asynccontextmanager

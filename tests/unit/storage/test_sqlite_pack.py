@@ -16,7 +16,7 @@ import pytest
 from tests.unit.storage.sqlite_kit import at, coin, count_commits, in_writer, key, new, plain, rows_of
 from wallet_actions.checkpoint import CancelState, Checkpoint, ErrorRecord, Status
 from wallet_actions.errors import UsageError, VersionConflictError
-from wallet_actions.store import Delta, Saved, Store, Write
+from wallet_actions.store import Created, Delta, NewAction, Saved, Store, Write
 from wallet_actions_storage import SQLiteStore
 from wallet_actions_storage.memory import MemoryStore
 from wallet_actions_storage.sqlite import pack
@@ -274,3 +274,90 @@ def test_a_statement_names_each_column_once(move: Move) -> None:
     assert not set(given) & set(emptied)
     assert pack.update_statement(move, 2, has_history=False).count("?") == 2 * (8 + len(given))
     assert pack.update_statement(move, 2, has_history=True).count("?") == 2 * (9 + len(given))
+
+
+# Starts
+
+
+async def begin_together(store: SQLiteStore, starts: Sequence[NewAction]) -> list[Created]:
+    """Start all in one batch."""
+    go_on = Event()
+    held = create_task(in_writer(store, lambda _: go_on.wait(PATIENCE_S)))
+    calls = [create_task(store.create(one)) for one in starts]
+    await sleep(0)
+    go_on.set()
+    await held
+    return await gather(*calls)
+
+
+def drawn_start(chance: random.Random, id: str, time: float) -> NewAction:
+    """Some start: most often nothing but a checkpoint."""
+    status = chance.choice((Status.RUNNING,) * 5 + (Status.PARKED, Status.DONE))
+    one = new(id, status=status, time=at(time), wake_at=at(time + 5) if status is Status.PARKED else None)
+    one = replace(one, checkpoint=replace(one.checkpoint, tenant=chance.choice(("", "t1"))))
+    if chance.random() < 0.1:
+        one = replace(one, notes=("a note",))
+    if chance.random() < 0.1:
+        one = replace(one, delta=Delta(start=(new(f"child of {id}", time=at(time)),), counters=(("n", 3),)))
+    if chance.random() < 0.1:
+        one = replace(one, checkpoint=replace(one.checkpoint, error=ErrorRecord("E", "why"), attempts=2))
+    return one
+
+
+@pytest.mark.parametrize(("seed", "has_history"), [(0, True), (1, True), (2, True), (3, True), (4, False)])
+async def test_many_are_started_together_as_one_by_one(tmp_path: Path, seed: int, has_history: bool) -> None:
+    """G6: those that exist already are left alone and told as they stand."""
+    chance = random.Random(seed)
+    async with SQLiteStore(tmp_path / "w.db", history=has_history) as packed, MemoryStore() as single:
+        for turn in range(5):
+            ids = chance.sample(range(MANY), chance.randrange(1, MANY))
+            starts = [drawn_start(chance, f"{n}", 10 * turn) for n in ids]
+            told = await begin_together(packed, starts)
+            expected = [await single.create(one) for one in starts]
+            assert [_as_told(one) for one in told] == [_as_told(one) for one in expected]
+            assert all([await packed.load(one.checkpoint.key) == one.checkpoint for one in told])
+            seen = [await everything(store, MANY, has_history=has_history) for store in (packed, single)]
+            assert seen[0] == seen[1]
+            assert await packed.last_write_at() == await single.last_write_at()
+
+
+def _as_told(created: Created) -> tuple[Checkpoint, bool]:
+    return replace(created.checkpoint, row=0), created.is_new
+
+
+async def test_of_several_starts_of_one_action_one_is_new(store: SQLiteStore) -> None:
+    told = await begin_together(store, [new(f"{n % 10}", time=at(n)) for n in range(40)])
+
+    assert sum(created.is_new for created in told) == 10
+    assert len({created.checkpoint.row for created in told}) == 10
+    assert [created.checkpoint for created in told[10:20]] == [created.checkpoint for created in told[:10]]
+    assert len(await store.history(key("3"))) == 1
+
+
+async def test_many_starts_take_few_statements(store: SQLiteStore) -> None:
+    await started(store, 30)
+    ran: list[str] = []
+    await in_writer(store, lambda connection: connection.set_trace_callback(ran.append))
+
+    told = await begin_together(store, [new(f"{n}", time=at(1)) for n in range(30, 130)])
+
+    assert all(created.is_new for created in told)
+    assert len(ran) <= 15, [sql[:60] for sql in ran]
+
+
+async def test_starts_and_steps_share_a_commit(store: SQLiteStore) -> None:
+    await started(store, 20)
+    writes = [await follow(store, f"{n}") for n in range(20)]
+    commits = await in_writer(store, count_commits)
+
+    go_on = Event()
+    held = create_task(in_writer(store, lambda _: go_on.wait(PATIENCE_S)))
+    steps = [create_task(_save(store, write)) for write in writes]
+    begun = [create_task(store.create(new(f"{n}"))) for n in range(20, 40)]
+    await sleep(0)
+    go_on.set()
+    await held
+
+    assert await gather(*steps) == [(1, False)] * 20
+    assert all(created.is_new for created in await gather(*begun))
+    assert len(commits) == 1
