@@ -20,6 +20,7 @@ COMMITS = 11
 BARE = "raw sqlite3, bare"
 OURS, RAW, DBOS_WAL, DBOS = "ours", "raw sqlite3", "DBOS + WAL", "DBOS as installed"
 PROCRASTINATE = "procrastinate"
+WHOLE = ", whole"
 
 
 def measure(plan: Plan) -> Iterator[Row]:
@@ -31,8 +32,12 @@ def measure(plan: Plan) -> Iterator[Row]:
         return
     for flush_ms in plan.ground.flushes_ms:
         for at_once in PEER_BATCHES:
-            sides = [_side(OURS, flush_ms, at_once, "history"), *_dbos(plan, flush_ms, at_once)]
-            yield from _against_dbos(plan.in_turns(f"{_at(flush_ms, at_once)}, peers", sides), flush_ms, at_once)
+            title = f"{_at(flush_ms, at_once)}, peers"
+            sides = [*_whole(plan, flush_ms, at_once), _side(OURS, flush_ms, at_once, "history")]
+            sides += [_dbos(plan, name, flush_ms, at_once) for name in (DBOS_WAL, DBOS)]
+            found = plan.in_turns(title, sides)
+            yield from _against_whole_dbos(found, title, flush_ms, at_once)
+            yield from _against_dbos(found, title)
         yield from _procrastinate(plan, flush_ms)
 
 
@@ -55,7 +60,7 @@ def _against_raw(plan: Plan, flush_ms: float, at_once: int) -> Iterator[Row]:
     title = _at(flush_ms, at_once)
     sides = [_side(name, flush_ms, at_once, "history", is_quick=plan.is_quick) for name in (OURS, RAW)]
     if plan.is_quick:
-        sides += _dbos(plan, flush_ms, at_once)  # in the same turns
+        sides += _whole(plan, flush_ms, at_once)  # in the same turns
     else:
         sides += [_side(f"{name}, no history", flush_ms, at_once, "no-history") for name in (OURS, RAW)]
         sides.append(_side(BARE, flush_ms, at_once, "bare"))
@@ -76,7 +81,7 @@ def _against_raw(plan: Plan, flush_ms: float, at_once: int) -> Iterator[Row]:
         goal_ms = P99_FLUSHES * flush_ms + P99_MS
         yield table.at_most(f"{title}: p99 of a transition, ms", found.spread(OURS, "p99_ms"), goal_ms, "{:.1f}")
     if plan.is_quick:
-        yield from _against_dbos(found, flush_ms, at_once)
+        yield from _against_whole_dbos(found, f"{title}, peers", flush_ms, at_once)
 
 
 def _share(topic: str, found: Rounds, ours: str, raw: str, goal: float | None) -> Row:
@@ -84,35 +89,43 @@ def _share(topic: str, found: Rounds, ours: str, raw: str, goal: float | None) -
     return table.told(topic, share, "{:.2f}") if goal is None else table.at_least(topic, share, goal)
 
 
-def _dbos(plan: Plan, flush_ms: float, at_once: int) -> list[Side]:
+def _whole(plan: Plan, flush_ms: float, at_once: int) -> list[Side]:
+    """What is timed from start to end, for both sides."""
     if plan.peers is None:
         return []
-    variants = {DBOS_WAL: "wal"} if plan.is_quick else {DBOS_WAL: "wal", DBOS: "installed"}
-    return [
-        Side(
-            name,
-            "benchmarks.peers.dbos_side",
-            {"at_once": at_once, "batches": PEER_BATCHES[at_once], "variant": variant},
-            flush_ms,
-            plan.peers,
-        )
-        for name, variant in variants.items()
-    ]
+    ours = _side(OURS + WHOLE, flush_ms, at_once, "whole", is_quick=plan.is_quick)
+    return [ours, _dbos(plan, DBOS_WAL + WHOLE, flush_ms, at_once)]
 
 
-def _against_dbos(found: Rounds, flush_ms: float, at_once: int) -> Iterator[Row]:
-    title = f"{_at(flush_ms, at_once)}, peers"
+def _dbos(plan: Plan, name: str, flush_ms: float, at_once: int) -> Side:
+    variant = ("wal" if name.startswith(DBOS_WAL) else "installed") + ("-whole" if name.endswith(WHOLE) else "")
+    arguments = {"at_once": at_once, "batches": PEER_BATCHES[at_once], "variant": variant}
+    return Side(name, "benchmarks.peers.dbos_side", arguments, flush_ms, plan.peers)
+
+
+def _against_whole_dbos(found: Rounds, title: str, flush_ms: float, at_once: int) -> Iterator[Row]:
+    """From an action's start to its end, as whoever waits for it sees it."""
+    ours, dbos = OURS + WHOLE, DBOS_WAL + WHOLE
+    if ours not in found or dbos not in found:
+        return
+    yield table.told(f"{title}: start to end, transitions a second", found.spread(ours, "rate"))
+    yield table.told(f"{title}: {DBOS_WAL}, start to end, steps/s", found.spread(dbos, "rate"))
+    times, topic = found.ratio(ours, dbos, "rate"), f"{title}: times {DBOS_WAL}"
+    goal = TIMES_DBOS.get((flush_ms, at_once))
+    yield table.told(topic, times, "{:.1f}") if goal is None else table.at_least(topic, times, goal, "{:.1f}")
+
+
+def _against_dbos(found: Rounds, title: str) -> Iterator[Row]:
+    """The steps alone, neither start nor end."""
     if OURS not in found:
         return
     for name in (DBOS_WAL, DBOS):
         if name not in found:
             continue
         (journal,) = {str(answer["journal"]).upper() for answer in found.answers[name]}
-        yield table.told(f"{title}: {name} ({journal} journal), steps/s", found.spread(name, "rate"))
-        goal = TIMES_DBOS.get((flush_ms, at_once)) if name == DBOS_WAL else None
+        yield table.told(f"{title}: {name} ({journal} journal), its steps alone, steps/s", found.spread(name, "rate"))
         times = found.ratio(OURS, name, "rate")
-        topic = f"{title}: times {name}"
-        yield table.told(topic, times, "{:.1f}") if goal is None else table.at_least(topic, times, goal, "{:.1f}")
+        yield table.told(f"{title}: times {name}, its steps alone", times, "{:.1f}")
 
 
 def _procrastinate(plan: Plan, flush_ms: float) -> Iterator[Row]:
