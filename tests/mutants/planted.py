@@ -15,6 +15,7 @@ MEMORY = "storage/wallet_actions_storage/memory/store.py"
 UNIT = "storage/wallet_actions_storage/memory/unit.py"
 ACTIONS = "storage/wallet_actions_storage/sqlite/actions.py"
 DELTA = "storage/wallet_actions_storage/sqlite/delta.py"
+STARTS = "storage/wallet_actions_storage/sqlite/starts.py"
 PACK = "storage/wallet_actions_storage/sqlite/pack.py"
 BATCH = "storage/wallet_actions_storage/sqlite/batch.py"
 
@@ -272,6 +273,7 @@ _IN_THE_SQLITE_STORE = (
         " AND a.cancel <> 'requested'",
         "",
     ),
+    _planted("many that exist are told as new", STARTS, ".rowcount == len(part):", ".rowcount >= 0:"),
     _planted("many may go back in time", PACK, " AND a.updated_at <= new.column5", ""),
     _planted(
         "a save forgets the wish to cancel",

@@ -39,7 +39,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     **{f"{STORES}/memory/{name}.py": _MEMORY for name in ("ordered", "store", "tables", "unit")},
     **{
         f"{STORES}/sqlite/{name}.py": _SQLITE
-        for name in ("actions", "batch", "commands", "delta", "pack", "session", "writer")
+        for name in ("actions", "batch", "commands", "delta", "many", "pack", "session", "starts", "writer")
     },
 }
 
