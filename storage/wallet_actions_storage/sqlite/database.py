@@ -117,7 +117,9 @@ class Database:
         self._is_asked_to_load = False
         reader, wanted = self._reader, self._wanted
         while wanted and reader is not None:
-            together = [wanted.popleft() for _ in range(min(len(wanted), reads.MANY))]
+            # In equal parts: those who are answered together go on together, and share commits.
+            parts = -(-len(wanted) // reads.MANY)
+            together = [wanted.popleft() for _ in range(-(-len(wanted) // parts))]
             reader.tell(_answer_wanted, self._load_together(reader.raw, together))
 
     def _load_together(self, connection: sqlite3.Connection, wanted: Sequence[Wanted]) -> list[Loaded]:

@@ -23,7 +23,7 @@ from wallet_actions_storage.sqlite.rows import (
 )
 
 _LOAD = f"SELECT {ACTION_COLUMNS} FROM wa_actions WHERE kind = ? AND id = ?"
-MANY = 32
+MANY = 64
 """How many actions one statement loads."""
 _WANTED = f"(VALUES {', '.join(['(?, ?)'] * MANY)}) AS wanted CROSS JOIN wa_actions"
 _LOAD_MANY = f"SELECT {ACTION_COLUMNS} FROM {_WANTED} ON kind = wanted.column1 AND id = wanted.column2"
