@@ -59,6 +59,7 @@ class Packable(Protocol):
 
 PackableT = TypeVar("PackableT", bound=Packable)
 
+_MOVES = tuple(Move)
 _ALWAYS = ("version", "schema_version", "state", "phase", "attempts", "faults", "updated_at")
 _NEVER = ("kind", "id", "cancel", "created_at")
 _LAST = "SELECT coalesce(max(row), 0) FROM wa_history"
@@ -140,16 +141,16 @@ def write(session: Session, writes: Sequence[PackableT], *, has_history: bool) -
     Raises:
         sqlite3.Error: the database failed; what was written has to be undone.
     """
-    chosen = list({one.row: one for one in writes}.values())
+    chosen = list({one.row: one for one in writes}.values()) if len(writes) > 1 else writes
     standing = _enter(session, chosen) if has_history else _check(session, chosen)
-    for move in Move:
-        moved = [(row, one) for row, one in standing if one.move is move]
+    for move in _MOVES:
+        moved = [pair for pair in standing if pair[1].move is move]
         for part in parts(moved):
             parameters: list[Any] = []
             for row, one in part:
                 parameters += one.written(row)
             session.execute(update_statement(move, len(part), has_history=has_history), parameters)
-        if move is Move.END:
+        if moved and move is Move.END:
             _end(session, [one for _, one in moved])
     return [one for _, one in standing]
 
