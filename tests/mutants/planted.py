@@ -256,7 +256,7 @@ _IN_THE_SQLITE_STORE = (
         "        if one.status.is_terminal:\n            yield release_all(one.key)\n",
         "        yield release_all(one.key)\n        if one.status.is_terminal:\n",
     ),
-    _planted("released at every packed write", PACK, "        if move is Move.END:\n", "        if True:\n"),
+    _planted("released at every packed write", PACK, "        if moved and move is Move.END:\n", "        if moved:\n"),
     _planted("an end among many frees no coins", PACK, "execute(release_statement(len(part)), ", "len("),
     _planted("ends are counted once", PACK, "(kind, status, count))", "(kind, status, 1))"),
     _planted("no version check among many", PACK, " AND a.version = new.column4", " AND new.column4 >= 0"),
