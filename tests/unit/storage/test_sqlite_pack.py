@@ -335,13 +335,20 @@ async def test_of_several_starts_of_one_action_one_is_new(store: SQLiteStore) ->
 
 
 async def test_many_starts_take_few_statements(store: SQLiteStore) -> None:
+    """Also where there is more history than actions, so that their rows have other numbers."""
     await started(store, 30)
+    for n in range(7):
+        await store.save(await follow(store, f"{n}"))
     ran: list[str] = []
     await in_writer(store, lambda connection: connection.set_trace_callback(ran.append))
 
     told = await begin_together(store, [new(f"{n}", time=at(1)) for n in range(30, 130)])
-
     assert all(created.is_new for created in told)
+    assert len(ran) <= 15, [sql[:60] for sql in ran]
+
+    ran.clear()
+    told = await begin_together(store, [new(f"{n}", time=at(1)) for n in range(128, 200)])
+    assert [created.is_new for created in told] == [False] * 2 + [True] * 70
     assert len(ran) <= 15, [sql[:60] for sql in ran]
 
 
