@@ -20,6 +20,7 @@ from wallet_actions.store import Created, Delta, NewAction, Saved, Store, Write
 from wallet_actions_storage import SQLiteStore
 from wallet_actions_storage.memory import MemoryStore
 from wallet_actions_storage.sqlite import pack
+from wallet_actions_storage.sqlite.many import parts
 from wallet_actions_storage.sqlite.pack import Move
 
 pytestmark = pytest.mark.anyio
@@ -133,8 +134,11 @@ def _plain(answer: Any) -> Any:
 async def test_any_number_of_writes_fits(store: SQLiteStore, count: int) -> None:
     await started(store, count)
     writes = [await follow(store, f"{n}", state=f'{{"n":{n}}}') for n in range(count)]
+    ran: list[str] = []
+    await in_writer(store, lambda connection: connection.set_trace_callback(ran.append))
 
     assert await together(store, writes) == [(1, False)] * count
+    assert len(ran) <= 4 + 2 * len(list(parts(writes))), [sql[:60] for sql in ran]
 
     for n in range(count):
         found = await store.load(key(f"{n}"))
@@ -143,16 +147,18 @@ async def test_any_number_of_writes_fits(store: SQLiteStore, count: int) -> None
         assert [entry.version for entry in await store.history(key(f"{n}"))] == [0, 1]
 
 
-async def test_many_take_few_statements(store: SQLiteStore) -> None:
-    await started(store, 100)
-    ran: list[str] = []
-    await in_writer(store, lambda connection: connection.set_trace_callback(ran.append))
-    writes = [await follow(store, f"{n}") for n in range(90)]
-    writes += [await follow(store, f"{n}", status=Status.DONE) for n in range(90, 100)]
+@pytest.mark.parametrize("has_history", [True, False])
+async def test_many_take_few_statements(tmp_path: Path, has_history: bool) -> None:
+    async with SQLiteStore(tmp_path / "w.db", history=has_history) as store:
+        await started(store, 100)
+        ran: list[str] = []
+        await in_writer(store, lambda connection: connection.set_trace_callback(ran.append))
+        writes = [await follow(store, f"{n}") for n in range(90)]
+        writes += [await follow(store, f"{n}", status=Status.DONE) for n in range(90, 100)]
 
-    assert await together(store, writes) == [(1, False)] * 100
+        assert await together(store, writes) == [(1, False)] * 100
 
-    assert len(ran) <= 20, [sql[:60] for sql in ran]
+        assert len(ran) <= 20, [sql[:60] for sql in ran]
 
 
 async def test_of_several_writers_of_one_action_one_wins(store: SQLiteStore) -> None:
