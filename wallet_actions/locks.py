@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from datetime import datetime
 from typing import Self
 
@@ -47,7 +48,10 @@ class KeyLocks:
             await turn
         except BaseException:
             if turn.done() and not turn.cancelled():
-                self.release(key)  # it was handed over before this task was cancelled
+                self.release(key)  # it was handed over before this task gave up
+            else:
+                with suppress(ValueError):  # a release has passed it over
+                    queue.remove(turn)
             raise
         return True
 
@@ -56,7 +60,7 @@ class KeyLocks:
         queue = self._held[key]
         while queue:
             turn = queue.popleft()
-            if not turn.done():  # else its task gave up
+            if not turn.done():  # else its task gives up just now
                 turn.set_result(None)
                 return
         del self._held[key]

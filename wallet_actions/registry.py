@@ -82,19 +82,14 @@ class Kind:
         return StateWriter(self, action, state)
 
     def frame_of(self, action: AnyAction, state: str) -> tuple[str, str] | None:
-        """As `frame`, but cut out of the text that the action was read from; None where that is not evident.
+        """As `frame`, where the action is written as the very text that it was read from; None where it is not.
 
-        What stands there needs no proof: it was read back just now.
+        It is not where older code of the same schema version wrote the text, or where something was changed in place.
+        Where it is, the parameters need no further proof: they were read back just now.
         """
-        phase = self.encode_phase(action)
-        if phase is None:
-            return None
-        before, found, behind = state.partition(f'"phase":{phase}')
-        if not found:
-            return None
-        # A parameter may hold such a text too.
-        is_its_own = json.loads(f'{before}"phase":null{behind}')["phase"] is None
-        return (f'{before}"phase":', behind) if is_its_own else None
+        frame, phase = self.frame(action), self.encode_phase(action)
+        is_as_read = frame is not None and f"{frame[0]}{phase}{frame[1]}" == state
+        return frame if is_as_read else None
 
     def frame(self, action: AnyAction) -> tuple[str, str] | None:
         """What stands before and behind the phase in an action's state; None where the phase cannot stand alone.
@@ -190,10 +185,9 @@ class StateWriter:
         Args:
             action: with the same parameters each time; the executor has checked that.
         """
-        if self._state is not None and self._read is not None:
-            if action is self._read:
-                return self._state
-            self._frame = self._kind.frame_of(self._read, self._state)
+        if self._read is not None and self._state is not None:
+            with suppress(Exception):  # `encode` says what is wrong
+                self._frame = self._kind.frame_of(self._read, self._state)
             self._read = self._state = None
         if self._frame is not None and (phase := self._kind.encode_phase(action)) is not None:
             return f"{self._frame[0]}{phase}{self._frame[1]}"

@@ -92,6 +92,35 @@ async def test_who_is_cancelled_when_it_was_his_turn_hands_the_lock_on() -> None
     assert not locks.is_held(A)
 
 
+async def test_who_gave_up_is_forgotten_while_the_lock_is_held() -> None:
+    """Also a coroutine that is closed, and not cancelled."""
+    locks = KeyLocks()
+    await locks.acquire(A, wait=True)
+    for _ in range(3):
+        impatient = asyncio.create_task(locks.acquire(A, wait=True))
+        await settle()
+        impatient.cancel()
+        await settle()
+    closed = locks.acquire(A, wait=True)
+    closed.send(None)
+    closed.close()
+    assert not locks._held[A]
+
+    locks.release(A)
+    assert not locks.is_held(A)
+
+
+async def test_a_sleeper_that_was_cancelled_is_not_asleep_any_more() -> None:
+    clock, calls = FakeClock(), Calls()
+    with calls.enter(A) as call:
+        asleep = asyncio.create_task(call.sleep(clock, clock.now() + SECOND))
+        await settle()
+        assert calls.asleep == 1
+        asleep.cancel()
+        await settle()
+        assert calls.asleep == 0
+
+
 async def test_a_call_hears_of_what_concerns_its_action() -> None:
     calls = Calls()
     with calls.enter(A) as call, calls.enter(B) as other:

@@ -108,6 +108,8 @@ class Database:
             try:
                 self._reader.post(self._load_wanted)
             except ValueError as error:
+                self._is_asked_to_load = False
+                self._wanted.clear()
                 raise unavailable(error, self.settings.name) from None
         return await answer
 
@@ -116,15 +118,17 @@ class Database:
         # In this order: who puts down something from here on asks again.
         self._is_asked_to_load = False
         reader, wanted = self._reader, self._wanted
-        while wanted and reader is not None:
+        left = len(wanted) if reader is not None else 0
+        while left and reader is not None:
             # In equal parts: those who are answered together go on together, and share commits.
-            parts = -(-len(wanted) // reads.MANY)
-            together = [wanted.popleft() for _ in range(-(-len(wanted) // parts))]
+            size = -(-left // -(-left // reads.MANY))
+            together = [wanted.popleft() for _ in range(size)]
+            left -= size
             reader.tell(_answer_wanted, self._load_together(reader.raw, together))
 
     def _load_together(self, connection: sqlite3.Connection, wanted: Sequence[Wanted]) -> list[Loaded]:
         if len(wanted) >= _WORTH_LOADING_TOGETHER:
-            with suppress(Exception):  # each is told of its own failure
+            with suppress(sqlite3.Error, ValueError):  # each is told of its own failure
                 rows = reads.load_many(connection, [key for key, _ in wanted])
                 return [(answer, rows.get(key), None) for key, answer in wanted]
         found: list[Loaded] = []

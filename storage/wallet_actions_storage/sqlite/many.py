@@ -14,9 +14,9 @@ SIZES = (64, 32, 16, 8, 4, 2, 1)
 """For how many rows there are statements: few, so that few are kept prepared, 100 kB for the largest."""
 
 
-def values(given: int, fillers: int, size: int) -> str:
-    """What follows VALUES: rows of some parameters and some empty texts."""
-    row = ", ".join(["?"] * given + ["''"] * fillers)
+def values(given: int, size: int, fillers: Sequence[str] = ()) -> str:
+    """What follows VALUES: rows of some parameters, and behind them some constants."""
+    row = ", ".join(["?"] * given + [*fillers])
     return ", ".join([f"({row})"] * size)
 
 

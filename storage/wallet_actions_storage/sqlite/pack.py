@@ -61,7 +61,9 @@ PackableT = TypeVar("PackableT", bound=Packable)
 
 _MOVES = tuple(Move)
 _ALWAYS = ("version", "schema_version", "state", "phase", "attempts", "faults", "updated_at")
-_NEVER = ("kind", "id", "cancel", "created_at")
+_WANTED = {"kind": "''", "id": "''", "cancel": "''", "created_at": "0", "status": "''"}
+"""What an insert would want and an update leaves alone, and something in its place."""
+
 _LAST = "SELECT coalesce(max(row), 0) FROM wa_history"
 _ENTERED = "SELECT row FROM wa_history WHERE row > ?"
 
@@ -88,7 +90,7 @@ def check_statement(size: int) -> str:
 
 def _standing(size: int) -> str:
     return (
-        f"FROM (VALUES {values(10, 0, size)}) AS new CROSS JOIN wa_actions AS a"
+        f"FROM (VALUES {values(10, size)}) AS new CROSS JOIN wa_actions AS a"
         " ON a.row = new.column1 AND a.kind = new.column2 AND a.id = new.column3 AND a.version = new.column4"
         " AND a.ended_at IS NULL AND a.cancel <> 'requested' AND a.updated_at <= new.column5"
         " AND (new.column7 <> 'running' OR a.status = 'running' AND a.wake_at IS NULL)"
@@ -105,11 +107,10 @@ def update_statement(move: Move, size: int, *, has_history: bool) -> str:
     columns = (*_ALWAYS, *given, "last_history") if has_history else (*_ALWAYS, *given)
     changes = [f"{column} = excluded.{column}" for column in columns]
     changes += [f"{column} = NULL" for column in ("error_type", "error_message", *emptied)]
-    # What an insert would want, and an update leaves alone.
-    fillers = _NEVER if "status" in given else (*_NEVER, "status")
+    fillers = {name: text for name, text in _WANTED.items() if name not in given}
     return (
         f"INSERT INTO wa_actions (row, {', '.join((*columns, *fillers))})"
-        f" VALUES {values(1 + len(columns), len(fillers), size)}"
+        f" VALUES {values(1 + len(columns), size, [*fillers.values()])}"
         f" ON CONFLICT (row) DO UPDATE SET {', '.join(changes)}"
     )
 
@@ -119,7 +120,7 @@ def release_statement(size: int) -> str:
     """Free every coin that these actions still hold, found by index. For each: its id and kind."""
     return (
         "UPDATE wa_coins SET state = 'spendable', holder_kind = NULL, holder_id = NULL WHERE id IN ("
-        f" SELECT held.id FROM (VALUES {values(2, 0, size)}) AS ended CROSS JOIN wa_coins AS held"
+        f" SELECT held.id FROM (VALUES {values(2, size)}) AS ended CROSS JOIN wa_coins AS held"
         " ON held.holder_id = ended.column1 AND held.holder_kind = ended.column2 AND held.state = 'reserved')"
     )
 

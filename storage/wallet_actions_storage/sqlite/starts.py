@@ -35,13 +35,13 @@ _INSERTED = "SELECT row FROM wa_actions WHERE row > ?"
 def insert_statement(size: int) -> str:
     """Insert those of these actions that do not exist. For each: `_COLUMNS`."""
     width = _COLUMNS.count(",") + 1
-    return f"INSERT INTO wa_actions ({_COLUMNS}) VALUES {values(width, 0, size)} ON CONFLICT (kind, id) DO NOTHING"
+    return f"INSERT INTO wa_actions ({_COLUMNS}) VALUES {values(width, size)} ON CONFLICT (kind, id) DO NOTHING"
 
 
 @cache
 def append_statement(size: int) -> str:
     """Append the first entries of new actions. For each: `_ENTRY`."""
-    return f"INSERT INTO wa_history ({_ENTRY}) VALUES {values(_ENTRY.count(',') + 1, 0, size)}"
+    return f"INSERT INTO wa_history ({_ENTRY}) VALUES {values(_ENTRY.count(',') + 1, size)}"
 
 
 def write(session: Session, starts: Sequence[StartableT], *, has_history: bool) -> list[tuple[int, StartableT]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from asyncio import create_task, gather, sleep
+from asyncio import create_task, gather, sleep, wait_for
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -15,11 +15,11 @@ import pytest
 
 from tests.unit.storage.sqlite_kit import at, coin, count_commits, in_writer, key, new, plain, rows_of
 from wallet_actions.checkpoint import CancelState, Checkpoint, ErrorRecord, Status
-from wallet_actions.errors import UsageError, VersionConflictError
-from wallet_actions.store import Created, Delta, NewAction, Saved, Store, Write
+from wallet_actions.errors import StatementError, StoreUnavailableError, UsageError, VersionConflictError
+from wallet_actions.store import Created, Delta, NewAction, Saved, Statement, Store, Write
 from wallet_actions_storage import SQLiteStore
 from wallet_actions_storage.memory import MemoryStore
-from wallet_actions_storage.sqlite import pack
+from wallet_actions_storage.sqlite import pack, reads
 from wallet_actions_storage.sqlite.many import parts
 from wallet_actions_storage.sqlite.pack import Move
 
@@ -72,7 +72,8 @@ async def everything(store: Store, count: int, *, has_history: bool) -> list[Any
     rows = [replace(row, row=0) for row in await store.list_actions(limit=10_000)]
     past = [await store.history(key(f"{n}")) for n in range(count)] if has_history else []
     coins = await store.coins(limit=10_000)
-    return [sorted(rows, key=lambda row: row.id), past, coins, await store.count_actions()]
+    told = [await store.count_actions(), await store.last_write_at()]
+    return [sorted(rows, key=lambda row: row.id), past, coins, *told]
 
 
 def drawn(chance: random.Random, found: Checkpoint, time: float) -> Write:
@@ -270,7 +271,8 @@ async def test_coins_of_many_are_found_by_index(store: SQLiteStore, size: int) -
         store, lambda connection: connection.execute(f"EXPLAIN QUERY PLAN {sql}", ("a", "pay") * size).fetchall()
     )
     lines = [line[3] for line in plan]
-    assert "SEARCH held USING INDEX wa_coins_reserved (holder_id=? AND holder_kind=?)" in lines
+    (held,) = [line for line in lines if line.startswith("SEARCH held")]
+    assert held.endswith("wa_coins_reserved (holder_id=? AND holder_kind=?)")  # newer ones say COVERING
     assert "SEARCH wa_coins USING PRIMARY KEY (id=?)" in lines
 
 
@@ -324,7 +326,6 @@ async def test_many_are_started_together_as_one_by_one(tmp_path: Path, seed: int
             assert all([await packed.load(one.checkpoint.key) == one.checkpoint for one in told])
             seen = [await everything(store, MANY, has_history=has_history) for store in (packed, single)]
             assert seen[0] == seen[1]
-            assert await packed.last_write_at() == await single.last_write_at()
 
 
 def _as_told(created: Created) -> tuple[Checkpoint, bool]:
@@ -374,3 +375,96 @@ async def test_starts_and_steps_share_a_commit(store: SQLiteStore) -> None:
     assert await gather(*steps) == [(1, False)] * 20
     assert all(created.is_new for created in await gather(*begun))
     assert len(commits) == 1
+
+
+async def test_what_was_packed_is_written_again_where_an_apps_statement_loses_the_transaction(
+    store: SQLiteStore, tmp_path: Path
+) -> None:
+    """L-S1: a statement that rolls everything back takes its own unit down, and no start, step or end beside it."""
+    await started(store, 20)
+    await store.create(new("exists", time=at(3)))
+    with plain(tmp_path / "w.db") as connection:
+        connection.execute("CREATE TABLE app (n INTEGER PRIMARY KEY)")
+        connection.execute("INSERT INTO app VALUES (1)")
+    bad = Delta(statements=(Statement("INSERT OR ROLLBACK INTO app VALUES (1)"),))
+    writes = [await follow(store, f"{n}") for n in range(10)]
+    writes += [await follow(store, f"{n}", status=Status.DONE) for n in range(10, 19)]
+    losing = replace(await follow(store, "19"), delta=bad)
+
+    go_on = Event()
+    held = create_task(in_writer(store, lambda _: go_on.wait(PATIENCE_S)))
+    begun = [create_task(store.create(one)) for one in (new("new", time=at(1)), new("exists", time=at(9)))]
+    steps = [create_task(_save(store, write)) for write in [*writes, losing]]
+    await sleep(0)
+    go_on.set()
+    await held
+
+    assert [created.is_new for created in await gather(*begun)] == [True, False]
+    told = await gather(*steps, return_exceptions=True)
+    assert told[:-1] == [(1, False)] * 19
+    assert isinstance(told[-1], StatementError)
+    assert (await store.count_actions())["pay", Status.DONE] == 9
+    assert await store.last_write_at() == at(3)
+    ((entries,),) = rows_of(tmp_path / "w.db", "SELECT count(*) FROM wa_history")
+    assert entries == 20 + 2 + 19
+
+
+async def test_two_stores_on_one_file_pack_in_turns(tmp_path: Path) -> None:
+    """L-S4: a park and an end leave the worker that drove them, and a late one of the other store is refused."""
+    path = tmp_path / "w.db"
+    async with SQLiteStore(path, shared=True) as one, SQLiteStore(path, shared=True) as other:
+        told = await begin_together(one, [_owned(f"{n}") for n in range(30)])
+        assert all(created.is_new for created in told)
+        late = [await follow(one, f"{n}") for n in range(30)]
+        changes: list[dict[str, Any]] = [
+            {"status": Status.PARKED, "wake_at": at(5)},
+            {"status": Status.DONE},
+            {"state": '{"n":2}'},
+        ]
+        writes = [await follow(other, f"{n}", **changes[n % 3]) for n in range(30)]
+        assert await together(other, writes) == [(1, False)] * 30
+        assert all(isinstance(refused, VersionConflictError) for refused in await together(one, late))
+        for row in await one.list_actions(limit=99):
+            assert (row.owner is None) == (row.status is not Status.RUNNING)
+            assert (row.lease_until is None) == (row.status is not Status.RUNNING)
+        more = await begin_together(one, [new(f"{n}") for n in range(25, 60)])
+        assert [created.is_new for created in more] == [False] * 5 + [True] * 30
+
+
+def _owned(id: str) -> NewAction:
+    one = new(id)
+    return replace(one, checkpoint=replace(one.checkpoint, owner="w1", lease_until=at(60)))
+
+
+# Loads
+
+
+async def test_many_are_loaded_together_each_for_itself(store: SQLiteStore) -> None:
+    """More than a statement takes, some twice, some that nobody knows, and some while the reader is at work."""
+    await started(store, MANY)
+    names = [f"{n}" for n in range(MANY)] + ["nobody", "7", "7"]
+    calls = [create_task(store.load(key(name))) for name in names]
+    await sleep(0)
+    calls += [create_task(store.load(key(name))) for name in names]
+    found = await gather(*calls)
+    assert [None if row is None else row.id for row in found] == [None if n == "nobody" else n for n in names] * 2
+
+
+async def test_many_are_loaded_by_key(store: SQLiteStore) -> None:
+    parameters = (None,) * (2 * reads.MANY)
+    plan = await in_writer(
+        store, lambda connection: connection.execute(f"EXPLAIN QUERY PLAN {reads._LOAD_MANY}", parameters).fetchall()
+    )
+    lines = [line[3] for line in plan]
+    assert [line for line in lines if "wa_actions" in line] == [
+        line for line in lines if line.startswith("SEARCH") and line.endswith("(kind=? AND id=?)")
+    ]
+
+
+async def test_a_database_that_was_closed_says_so_to_each_load(store: SQLiteStore) -> None:
+    database = store._database
+    assert database is not None
+    await database.close()
+    for _ in range(2):
+        with pytest.raises(StoreUnavailableError):
+            await wait_for(database.load(key("0")), PATIENCE_S)
