@@ -53,9 +53,6 @@ class Packable(Protocol):
     def written(self, row: int | None) -> Sequence[Any]:
         """What `update_statement` takes of it; `row` is its own in the history, None where none is kept."""
 
-    def note_written(self) -> None:
-        """Take note that it was written."""
-
 
 PackableT = TypeVar("PackableT", bound=Packable)
 

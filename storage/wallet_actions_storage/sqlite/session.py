@@ -156,7 +156,7 @@ class Session:
         Args:
             patience_s: how long to wait for another connection to end its own.
         """
-        deadline = time.monotonic() + patience_s if patience_s else 0.0
+        deadline = time.monotonic() + patience_s
         while True:
             try:
                 self.execute("BEGIN IMMEDIATE")

@@ -77,9 +77,8 @@ class Writer:
             UsageError: the caller is inside a transaction of this store's, and would wait for itself.
             StoreUnavailableError: the store is closed, or the database failed.
         """
-        self._refuse_inside_transaction()
         answer: asyncio.Future[T] = self._loop.create_future()
-        self._put(ProgramUnit(answer, start, is_plain=is_plain))
+        self._put_from_outside(ProgramUnit(answer, start, is_plain=is_plain))
         return await answer
 
     def write(self, write: Write, has_history: bool) -> asyncio.Future[Saved]:
@@ -91,10 +90,8 @@ class Writer:
         Raises:
             As `submit`, and as `WriteUnit`; the future too, as `WriteUnit.start` says.
         """
-        if open_transactions.get():
-            self._refuse_inside_transaction()
         answer: asyncio.Future[Saved] = self._loop.create_future()
-        self._put(WriteUnit(answer, write, has_history))
+        self._put_from_outside(WriteUnit(answer, write, has_history))
         return answer
 
     def start(self, new: NewAction, has_history: bool) -> asyncio.Future[Created]:
@@ -106,10 +103,8 @@ class Writer:
         Raises:
             As `submit`, and as `StartUnit`; the future too, as `actions.create` says.
         """
-        if open_transactions.get():
-            self._refuse_inside_transaction()
         answer: asyncio.Future[Created] = self._loop.create_future()
-        self._put(StartUnit(answer, new, has_history))
+        self._put_from_outside(StartUnit(answer, new, has_history))
         return answer
 
     @asynccontextmanager
@@ -131,6 +126,11 @@ class Writer:
         for transaction in open_transactions.get():
             if transaction.owner is self and transaction.is_open:
                 raise UsageError("inside a transaction each write needs its conn: without it, it would wait for itself")
+
+    def _put_from_outside(self, unit: Unit) -> None:
+        if open_transactions.get():
+            self._refuse_inside_transaction()
+        self._put(unit)
 
     def _put(self, item: Unit | Transaction) -> None:
         if self._is_dead or self._is_closing:

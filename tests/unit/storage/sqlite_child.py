@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
 import sys
 from asyncio import Event, gather, run
+from typing import Any
 
-from tests.unit.storage.sqlite_kit import coin, new, step
+from tests.unit.storage.sqlite_kit import at, coin, follow, in_one_batch, in_writer, new, put, step
+from wallet_actions.checkpoint import Status
 from wallet_actions.coins import Fact
 from wallet_actions.errors import VersionConflictError
 from wallet_actions.store import Delta
@@ -63,10 +67,35 @@ async def race(file: str, name: str, rounds: int) -> None:
     tell(f"{won}")
 
 
+async def die(file: str, statement: int) -> None:
+    """Write a batch of starts, steps, parks and ends, and be killed where one of its statements begins.
+
+    Args:
+        statement: which one, from 0; if there are fewer, all is written, and their number told.
+    """
+    ran: list[str] = []
+
+    def look(sql: str) -> None:
+        if len(ran) == statement:
+            os.kill(os.getpid(), signal.SIGKILL)
+        ran.append(sql)
+
+    async with SQLiteStore(file) as store:
+        changes: list[dict[str, Any]] = [{}, {"status": Status.PARKED, "wake_at": at(9)}, {"status": Status.DONE}]
+        writes = [await follow(store, f"{n}", **changes[n % 3]) for n in range(30)]
+        await in_writer(store, lambda connection: connection.set_trace_callback(look))
+        starts = [store.create(new(f"{n}")) for n in range(30, 40)]
+        told = await in_one_batch(store, [*starts, *(put(store, write) for write in writes)])
+        tell(f"{len(ran)}")
+        assert not any(isinstance(one, Exception) for one in told)
+
+
 if __name__ == "__main__":
     command, *arguments = sys.argv[1:]
     if command == "hold":
         run(hold(*arguments))
+    elif command == "die":
+        run(die(arguments[0], int(arguments[1])))
     elif command == "write":
         run(write(arguments[0], arguments[1], int(arguments[2])))
     else:

@@ -8,15 +8,27 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import pytest
 
-from tests.unit.storage.sqlite_kit import at, coin, count_commits, in_writer, key, new, plain, rows_of
+from tests.unit.storage.sqlite_kit import (
+    PATIENCE_S,
+    at,
+    coin,
+    count_commits,
+    follow,
+    in_one_batch,
+    in_writer,
+    key,
+    new,
+    plain,
+    put,
+    rows_of,
+)
 from wallet_actions.checkpoint import CancelState, Checkpoint, ErrorRecord, Status
 from wallet_actions.errors import StatementError, StoreUnavailableError, UsageError, VersionConflictError
-from wallet_actions.store import Created, Delta, NewAction, Saved, Statement, Store, Write
+from wallet_actions.store import Created, Delta, NewAction, Statement, Store, Write
 from wallet_actions_storage import SQLiteStore
 from wallet_actions_storage.memory import MemoryStore
 from wallet_actions_storage.sqlite import pack, reads
@@ -26,7 +38,6 @@ from wallet_actions_storage.sqlite.pack import Move
 pytestmark = pytest.mark.anyio
 
 MANY = 140
-PATIENCE_S = 30.0
 
 
 @pytest.fixture
@@ -36,30 +47,11 @@ async def store(tmp_path: Path) -> AsyncIterator[SQLiteStore]:
 
 
 async def together(store: SQLiteStore, writes: Sequence[Write]) -> list[Any]:
-    """Save all in one batch: nothing is written before everything waits."""
-    go_on = Event()
-    held = create_task(in_writer(store, lambda _: go_on.wait(PATIENCE_S)))
-    saves = [create_task(_save(store, write)) for write in writes]
-    await sleep(0)
-    go_on.set()
-    await held
-    return await gather(*saves, return_exceptions=True)
+    return await in_one_batch(store, [put(store, write) for write in writes])
 
 
 async def one_by_one(store: Store, writes: Sequence[Write]) -> list[Any]:
-    return [(await gather(_save(store, write), return_exceptions=True))[0] for write in writes]
-
-
-async def _save(store: Store, write: Write) -> Saved:
-    return await (store.finish if write.checkpoint.status.is_terminal else store.save)(write)
-
-
-async def follow(store: Store, id: str, **changes: Any) -> Write:
-    """The next write of an action as it stands."""
-    found = await store.load(key(id))
-    assert found is not None
-    following = replace(found, version=found.version + 1, **changes)
-    return Write(found.version, following, "next")
+    return [(await gather(put(store, write), return_exceptions=True))[0] for write in writes]
 
 
 async def started(store: Store, count: int) -> None:
@@ -245,10 +237,11 @@ async def test_a_statement_that_fails_in_the_middle_of_many_is_undone(store: SQL
     assert len(rows_of(tmp_path / "w.db", "SELECT 1 FROM wa_history WHERE version = 1")) == 29
 
 
-async def test_a_step_of_many_moves_no_index(tmp_path: Path) -> None:
+@pytest.mark.parametrize("shared", [False, True])
+async def test_a_step_of_many_moves_no_index(tmp_path: Path, shared: bool) -> None:
     """ADR 3: of all pages only those of the actions and of the history go to the log."""
     path = tmp_path / "w.db"
-    async with SQLiteStore(path) as store:
+    async with SQLiteStore(path, shared=shared) as store:
         await started(store, 6)
         writes = [await follow(store, f"{n}") for n in range(6)]
         commits = await in_writer(store, count_commits)
@@ -288,14 +281,7 @@ def test_a_statement_names_each_column_once(move: Move) -> None:
 
 
 async def begin_together(store: SQLiteStore, starts: Sequence[NewAction]) -> list[Created]:
-    """Start all in one batch."""
-    go_on = Event()
-    held = create_task(in_writer(store, lambda _: go_on.wait(PATIENCE_S)))
-    calls = [create_task(store.create(one)) for one in starts]
-    await sleep(0)
-    go_on.set()
-    await held
-    return await gather(*calls)
+    return await in_one_batch(store, [store.create(one) for one in starts])
 
 
 def drawn_start(chance: random.Random, id: str, time: float) -> NewAction:
@@ -364,16 +350,11 @@ async def test_starts_and_steps_share_a_commit(store: SQLiteStore) -> None:
     writes = [await follow(store, f"{n}") for n in range(20)]
     commits = await in_writer(store, count_commits)
 
-    go_on = Event()
-    held = create_task(in_writer(store, lambda _: go_on.wait(PATIENCE_S)))
-    steps = [create_task(_save(store, write)) for write in writes]
-    begun = [create_task(store.create(new(f"{n}"))) for n in range(20, 40)]
-    await sleep(0)
-    go_on.set()
-    await held
+    starts = [store.create(new(f"{n}")) for n in range(20, 40)]
+    told = await in_one_batch(store, [*(put(store, write) for write in writes), *starts])
 
-    assert await gather(*steps) == [(1, False)] * 20
-    assert all(created.is_new for created in await gather(*begun))
+    assert told[:20] == [(1, False)] * 20
+    assert all(created.is_new for created in told[20:])
     assert len(commits) == 1
 
 
@@ -391,17 +372,11 @@ async def test_what_was_packed_is_written_again_where_an_apps_statement_loses_th
     writes += [await follow(store, f"{n}", status=Status.DONE) for n in range(10, 19)]
     losing = replace(await follow(store, "19"), delta=bad)
 
-    go_on = Event()
-    held = create_task(in_writer(store, lambda _: go_on.wait(PATIENCE_S)))
-    begun = [create_task(store.create(one)) for one in (new("new", time=at(1)), new("exists", time=at(9)))]
-    steps = [create_task(_save(store, write)) for write in [*writes, losing]]
-    await sleep(0)
-    go_on.set()
-    await held
+    starts = [store.create(one) for one in (new("new", time=at(1)), new("exists", time=at(9)))]
+    told = await in_one_batch(store, [*starts, *(put(store, write) for write in [*writes, losing])])
 
-    assert [created.is_new for created in await gather(*begun)] == [True, False]
-    told = await gather(*steps, return_exceptions=True)
-    assert told[:-1] == [(1, False)] * 19
+    assert [created.is_new for created in told[:2]] == [True, False]
+    assert told[2:-1] == [(1, False)] * 19
     assert isinstance(told[-1], StatementError)
     assert (await store.count_actions())["pay", Status.DONE] == 9
     assert await store.last_write_at() == at(3)

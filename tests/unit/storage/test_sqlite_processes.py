@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,9 +16,10 @@ from random import Random
 
 import pytest
 
-from tests.unit.storage.sqlite_kit import key, new, plain, rows_of, step
+from tests.unit.storage.sqlite_kit import coin, key, new, plain, rows_of, step
 from wallet_actions.coins import CoinState
 from wallet_actions.errors import StoreInUseError, StoreUnavailableError
+from wallet_actions.store import Delta
 from wallet_actions_storage import SQLiteStore
 from wallet_actions_storage.sqlite.guard import CommitLock, ProcessGuard, sidecar
 
@@ -225,3 +227,33 @@ async def test_a_file_that_was_being_made_is_made_again(tmp_path: Path) -> None:
     async with SQLiteStore(path) as store:
         assert await store.load(key("a")) is not None
     assert rows_of(path, "PRAGMA journal_mode") == [("wal",)]
+
+
+async def test_a_batch_of_packs_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    """L-S1: killed at every one of its statements, COMMIT included; afterwards the same batch is written."""
+    template = tmp_path / "template.db"
+    async with SQLiteStore(template) as store:
+        for n in range(30):
+            await store.create(new(f"{n}", Delta(add=(coin(f"c{n}"),), reserve=(f"c{n}",))))
+    many = 1
+    for statement in range(100):
+        path = tmp_path / f"{statement}.db"
+        shutil.copyfile(template, path)
+        with child("die", path, statement) as dying:
+            told = line(dying)
+            status = dying.wait(PATIENCE_S)
+        async with SQLiteStore(path) as store:
+            rows = {row.id: row for row in await store.list_actions(limit=99)}
+            past = {name: await store.history(key(name)) for name in rows}
+            reserved = await store.coins(state=CoinState.RESERVED, limit=99)
+        ((entries,),) = rows_of(path, "SELECT count(*) FROM wa_history")
+        assert entries == sum(map(len, past.values()))
+        assert all(len(past[name]) == row.version + 1 for name, row in rows.items())
+        if status == 0:
+            many = int(told)
+            assert (len(rows), len(reserved)) == (40, 20)
+            assert {row.version for name, row in rows.items() if int(name) < 30} == {1}
+            break
+        assert status == -signal.SIGKILL
+        assert (len(rows), len(reserved), {row.version for row in rows.values()}) == (30, 30, {0})
+    assert statement == many > 10

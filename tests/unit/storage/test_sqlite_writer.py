@@ -18,8 +18,10 @@ import pytest
 from anyio.to_thread import run_sync
 
 from tests.unit.storage.sqlite_kit import (
+    PATIENCE_S,
     SECRET,
     T0,
+    Gate,
     at,
     checkpoint,
     coin,
@@ -44,7 +46,6 @@ from wallet_actions_storage import SQLiteStore
 
 pytestmark = pytest.mark.anyio
 
-PATIENCE_S = 30.0
 LARGEST_BATCH = 512
 
 
@@ -60,18 +61,6 @@ async def started(store: Store, count: int) -> None:
 
 async def versions(store: Store) -> list[int]:
     return [row.version for row in await store.list_actions(limit=10_000)]
-
-
-class Gate:
-    """Holds the writing thread until it is opened, so that what is submitted meanwhile has to wait."""
-
-    def __init__(self, store: SQLiteStore) -> None:
-        self._event = Event()
-        self._task = create_task(in_writer(store, lambda _: self._event.wait(PATIENCE_S)))
-
-    async def open(self) -> None:
-        self._event.set()
-        await self._task
 
 
 async def test_those_who_wait_share_a_commit(store: SQLiteStore) -> None:
